@@ -1,0 +1,1 @@
+"""The running pieces: thin Ray shells around plain classes of cluster/ and drivers/."""

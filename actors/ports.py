@@ -1,0 +1,98 @@
+"""The conductor's calls to the scheduler and to volume actors, over Ray; what went wrong becomes a family of error.
+
+An actor that cannot be reached is *uncertain* even when the call was surely not sent: its node may be away for hours,
+an earlier attempt may have reached it, and the same call on the same host is the only one that is safe.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors import ray_port
+from cluster.flows.ports import BackendPort, SchedulerPort
+from cluster.scheduling.host_name import HostName
+from cluster.scheduling.request import PlacementRequest
+from drivers.vocabulary import Observed, RetryableError, SnapshotSpec, UncertainError, VolumeSpec
+
+CONDUCTOR = "pumice-conductor"
+SCHEDULER = "pumice-scheduler"
+_SCHEDULER_SECONDS = 30.0
+
+
+def volume_actor(service: str) -> str:
+    """The name of the actor of `host@backend`."""
+    return f"pumice-volume-{service}"
+
+
+class RayScheduler:
+    """The scheduler actor."""
+
+    async def place(self, request: PlacementRequest) -> str:
+        try:
+            host: str = await ray_port.call(SCHEDULER, "place", request, timeout_seconds=_SCHEDULER_SECONDS)
+        except ray_port.ActorUnavailableError as error:
+            # Whatever it reserved is keyed by the volume: a repeat reserves nothing twice.
+            raise UncertainError(f"the scheduler did not answer: {error}") from error
+        return host
+
+    async def release(self, volume_id: str) -> None:
+        try:
+            await ray_port.call(SCHEDULER, "release", volume_id, timeout_seconds=_SCHEDULER_SECONDS)
+        except ray_port.ActorUnavailableError:
+            pass  # a scheduler that is away recounts from the records when it is back
+
+
+class RayBackend:
+    """One pool behind its volume actor. `timeout_seconds` bounds each call."""
+
+    def __init__(self, host: str, epoch: int, request_id: str, resource_id: str, timeout_seconds: float) -> None:
+        name = HostName.parse(host)
+        if name.pool is None:
+            raise RetryableError(f"{host} names no pool")
+        self._actor, self._pool = volume_actor(name.service), name.pool
+        self._context = {"epoch": epoch, "request_id": request_id, "resource_id": resource_id}
+        self._timeout = timeout_seconds
+
+    async def _call(self, method: str, *args: Any) -> Any:
+        try:
+            return await ray_port.call(
+                self._actor, "call", method, self._pool, args, self._context, timeout_seconds=self._timeout
+            )
+        except ray_port.ActorUnavailableError as error:
+            raise UncertainError(f"{self._actor} did not answer {method}: {error}") from error
+
+    async def ensure_volume(self, spec: VolumeSpec) -> Observed:
+        return await self._call("ensure_volume", spec)  # type: ignore[no-any-return]
+
+    async def ensure_volume_from_snapshot(self, spec: VolumeSpec, source: SnapshotSpec) -> Observed:
+        return await self._call("ensure_volume_from_snapshot", spec, source)  # type: ignore[no-any-return]
+
+    async def ensure_volume_from_volume(self, spec: VolumeSpec, source: VolumeSpec) -> Observed:
+        return await self._call("ensure_volume_from_volume", spec, source)  # type: ignore[no-any-return]
+
+    async def ensure_volume_absent(self, volume_id: str) -> None:
+        await self._call("ensure_volume_absent", volume_id)
+
+    async def ensure_size(self, volume_id: str, size_gib: int) -> Observed:
+        return await self._call("ensure_size", volume_id, size_gib)  # type: ignore[no-any-return]
+
+    async def ensure_snapshot(self, spec: SnapshotSpec) -> Observed:
+        return await self._call("ensure_snapshot", spec)  # type: ignore[no-any-return]
+
+    async def ensure_snapshot_absent(self, spec: SnapshotSpec) -> None:
+        await self._call("ensure_snapshot_absent", spec)
+
+
+class RayPorts:
+    """The ports of a running cluster."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._scheduler = RayScheduler()
+        self._timeout = timeout_seconds
+
+    @property
+    def scheduler(self) -> SchedulerPort:
+        return self._scheduler
+
+    def backend(self, host: str, *, epoch: int, request_id: str, resource_id: str) -> BackendPort:
+        return RayBackend(host, epoch, request_id, resource_id, self._timeout)

@@ -1,0 +1,302 @@
+"""The one door to Ray: every `ray.*` call of the project is in this module. It must not know what the actors do.
+
+    ActorUnavailableError        the actor could not answer; look the outcome up before doing anything else
+    ├── NotSentError             certainly not delivered: no such actor, or this process is not connected
+    └── OutcomeUnknownError      it may have run: the actor died, restarted or did not answer in time
+
+An exception which the actor's own method raises comes back as itself, its remote traceback as `__cause__`.
+
+Everything but `call` and `ring` blocks while the cluster answers (milliseconds; longer while the head is away): call it
+outside an event loop or in a thread. Ray installs uvloop in workers with async actors; pyroute2's sockets fail on it
+(`invalid family 16`): use pyroute2 in a thread with `IPRoute(use_event_loop=asyncio.SelectorEventLoop())`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray import exceptions as ray_errors
+from ray import serve
+from ray.serve.config import HTTPOptions, ProxyLocation
+from ray.serve.schema import ApplicationStatus, LoggingConfig
+
+NAMESPACE = "pumice"
+RING_SECONDS = 10.0
+RINGS_KEPT = 1000
+_SERVE_CONTROLLER = ("SERVE_CONTROLLER_ACTOR", "serve")
+
+_handles: dict[str, Any] = {}
+
+
+class ActorUnavailableError(Exception):
+    """The actor could not answer."""
+
+
+class NotSentError(ActorUnavailableError):
+    """The call was certainly not delivered."""
+
+
+class OutcomeUnknownError(ActorUnavailableError):
+    """The call may have run, wholly or in part."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the cluster. `id` changes with every restart of its raylet; labels do not."""
+
+    id: str
+    address: str
+    labels: Mapping[str, str]
+    alive: bool
+
+
+def connect(address: str, namespace: str = NAMESPACE) -> None:
+    """Join the cluster at `address` (`host:port`; never guessed). Raises ConnectionError when nothing answers there.
+
+    In token mode RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH must be in the environment before this module is imported.
+    """
+    try:
+        ray.init(
+            address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True
+        )
+    except (ConnectionError, ray_errors.RayError, RuntimeError) as error:
+        raise ConnectionError(f"Ray at {address} cannot be joined: {error}") from error
+
+
+def disconnect() -> None:
+    """Leave the cluster. Detached actors and Serve stay."""
+    _handles.clear()
+    ray.shutdown()
+
+
+def nodes() -> list[Node]:
+    """The nodes that the head knows, dead ones included."""
+    return [
+        Node(row["NodeID"], row["NodeManagerAddress"], dict(row.get("Labels") or {}), bool(row["Alive"]))
+        for row in ray.nodes()  # type: ignore[no-untyped-call]
+    ]
+
+
+def own_labels() -> dict[str, str]:
+    """The labels of the node on which this process runs."""
+    labels: Mapping[str, Any] = ray.get_runtime_context().get_node_labels()
+    return {key: str(value) for key, value in labels.items()}
+
+
+def own_actor_id() -> str:
+    """The id of the actor that runs here; a restart keeps it."""
+    return str(ray.get_runtime_context().get_actor_id())
+
+
+def ensure_actor(
+    cls: type,
+    name: str,
+    *,
+    args: Sequence[Any] = (),
+    label_selector: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    max_concurrency: int = 1000,
+) -> None:
+    """See that a detached actor of class `cls` exists under `name`; an existing one keeps its arguments.
+
+    It does not wait for the actor: a selector which no node matches waits for ever without an error. Retries are the
+    journal's business, so a call is never run twice by Ray (`max_task_retries=0`).
+    """
+    options: dict[str, Any] = {
+        "name": name,
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "max_restarts": -1,
+        "max_task_retries": 0,
+        "num_cpus": 0,
+        "max_concurrency": max_concurrency,
+    }
+    if label_selector:
+        options["label_selector"] = dict(label_selector)
+    if env:
+        options["runtime_env"] = {"env_vars": dict(env)}
+    ray.remote(cls).options(**options).remote(*args)
+
+
+def actor_exists(name: str) -> bool:
+    """Whether an actor goes by this name (it may be restarting or wait for a node)."""
+    try:
+        ray.get_actor(name, namespace=NAMESPACE)
+    except ValueError:
+        return False
+    return True
+
+
+def kill_actor(name: str) -> None:
+    """End the actor for good. Nothing happens when there is none."""
+    _handles.pop(name, None)
+    try:
+        handle = ray.get_actor(name, namespace=NAMESPACE)
+    except ValueError:
+        return
+    ray.kill(handle, no_restart=True)
+
+
+async def call(actor_name: str, method: str, *args: Any, timeout_seconds: float) -> Any:
+    """The result of `method(*args)` of the named actor.
+
+    Raises what the method raises, NotSentError or OutcomeUnknownError. A call that timed out goes on running there.
+    """
+    handle = _handles.get(actor_name)
+    if handle is None:
+        handle = await asyncio.to_thread(_look_up, actor_name)
+    try:
+        reference = getattr(handle, method).remote(*args)
+    except (ray_errors.RayError, AttributeError) as error:
+        _handles.pop(actor_name, None)
+        raise NotSentError(f"{actor_name}.{method} could not be sent: {error}") from error
+    try:
+        return await asyncio.wait_for(reference, timeout_seconds)
+    except ray_errors.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, Exception) and not isinstance(cause, ray_errors.RayError):
+            raise cause from error
+        raise OutcomeUnknownError(f"{actor_name}.{method} failed: {error}") from error
+    except TimeoutError as error:
+        raise OutcomeUnknownError(f"{actor_name}.{method} did not answer within {timeout_seconds:g} s") from error
+    except ray_errors.RayError as error:
+        _handles.pop(actor_name, None)
+        raise OutcomeUnknownError(f"{actor_name}.{method}: the actor went away: {_first_line(error)}") from error
+
+
+def ring(actor_name: str, method: str, *args: Hashable) -> None:
+    """Call the method and forget it: neither waits nor raises, and what is lost is lost (the actor polls as well).
+
+    At most one ring is under way; equal rings made meanwhile become one more after it.
+    """
+    _bell.ring(actor_name, method, args)
+
+
+class _Bell:
+    """One thread, in which everything that may block is done."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[tuple[str, str, tuple[Hashable, ...]], None] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def ring(self, actor_name: str, method: str, args: tuple[Hashable, ...]) -> None:
+        with self._changed:
+            if len(self._wanted) < RINGS_KEPT:
+                self._wanted[actor_name, method, args] = None
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="ray-port-bell", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._wanted:
+                    self._changed.wait()
+                actor_name, method, args = next(iter(self._wanted))
+                del self._wanted[actor_name, method, args]
+            try:
+                handle = _handles.get(actor_name) or _look_up(actor_name)
+                ray.get(getattr(handle, method).remote(*args), timeout=RING_SECONDS)
+            except Exception:  # a ring is dropped by contract, whatever hindered it
+                _handles.pop(actor_name, None)
+
+
+_bell = _Bell()
+
+
+def _look_up(actor_name: str) -> Any:
+    # Asked first, because ray.get_actor would otherwise start or join some cluster by itself.
+    if not ray.is_initialized():
+        raise NotSentError(f"this process is not connected to Ray, so {actor_name} cannot be called")
+    try:
+        handle = ray.get_actor(actor_name, namespace=NAMESPACE)
+    except ValueError as error:
+        raise NotSentError(f"there is no actor {actor_name}") from error
+    except ray_errors.RayError as error:
+        raise NotSentError(f"the Ray head did not say where {actor_name} is: {_first_line(error)}") from error
+    _handles[actor_name] = handle
+    return handle
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+class _Api:
+    """The class that Serve deploys; the ASGI application is all there is to it."""
+
+
+def deploy_http(
+    builder: Callable[[], Any],
+    *,
+    name: str,
+    replicas: int,
+    host: str,
+    port: int,
+    every_node: bool = False,
+    max_ongoing_requests: int = 200,
+    request_timeout_seconds: float = 60.0,
+) -> None:
+    """Serve the ASGI application that `builder()` returns in each replica, at `host:port` under `/`.
+
+    Waits until the replicas run. A Serve that listens elsewhere from an earlier life is shut down first.
+    Raises RuntimeError when the application cannot be started.
+    """
+    logs = LoggingConfig(encoding="JSON", log_level="WARNING", enable_access_log=False)
+    options = HTTPOptions(host=host, port=port, request_timeout_s=request_timeout_seconds, keep_alive_timeout_s=75)
+    if _serve_address() not in (None, (host, port)):
+        serve.shutdown()  # type: ignore[no-untyped-call]
+    serve.start(
+        proxy_location=ProxyLocation.EveryNode if every_node else ProxyLocation.HeadOnly,
+        http_options=options,
+        logging_config=logs,
+    )
+    deployment = serve.deployment(serve.ingress(builder)(_Api)).options(  # type: ignore[attr-defined]
+        name="api",
+        num_replicas=replicas,
+        max_ongoing_requests=max_ongoing_requests,
+        ray_actor_options={"num_cpus": 0},
+        graceful_shutdown_timeout_s=5,
+        health_check_period_s=5,
+        health_check_timeout_s=10,
+    )
+    serve.run(deployment.bind(), name=name, route_prefix="/", logging_config=logs)
+
+
+def http_ready(name: str) -> bool:
+    """Whether Serve says that the application runs (the ingress may need a moment longer)."""
+    if not serve_running():
+        return False
+    application = serve.status().applications.get(name)
+    return application is not None and application.status == ApplicationStatus.RUNNING
+
+
+def serve_running() -> bool:
+    """Whether Serve has been started in this cluster."""
+    try:
+        ray.get_actor(*_SERVE_CONTROLLER)
+    except ValueError:
+        return False
+    return True
+
+
+def undeploy(name: str) -> None:
+    """Take the application down and wait until its replicas are gone."""
+    if serve_running():
+        serve.delete(name)
+
+
+def _serve_address() -> tuple[str | None, int] | None:
+    if not serve_running():
+        return None
+    options: Any = ray.get(ray.get_actor(*_SERVE_CONTROLLER).get_http_config.remote(), timeout=60)
+    return options.host, options.port

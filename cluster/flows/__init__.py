@@ -1,0 +1,1 @@
+"""Flows: one straight async function of named steps for each kind of operation."""

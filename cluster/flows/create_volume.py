@@ -1,0 +1,126 @@
+"""`volume.create`: choose a pool, make the volume there, say that it is available.
+
+Args: `source` (null, `{"snapshot_id", "volume_id"}` or `{"volume_id"}`), `hints`.
+A pool that turns out to be full is left (what was made there is taken back) for another, `scheduler.max_attempts`
+times at most. An uncertain outcome never moves: the same call is repeated on the same host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection
+
+from cluster.flows import subjects
+from cluster.flows.run import Failure, Flow, Result, Run
+from cluster.messages.catalogue import Action, Detail
+from cluster.scheduling.request import PlacementRequest
+from cluster.volumes.records import VolumeStatus
+from drivers.vocabulary import NoSpaceError, Observed, SourceMissingError, VolumeSpec
+
+KIND = "volume.create"
+
+
+async def forward(run: Run) -> None:
+    """Place, provision; on a full pool retract and place elsewhere."""
+    volume = await run.read(lambda db: subjects.volume_row(db, run.entry.resource_id))
+    source = await run.read(lambda db: _source(db, run.entry.args.get("source")))
+    tried: list[str] = []
+    while True:
+        attempt = len(tried) + 1
+        placed = await run.step(
+            f"place.{attempt}",
+            lambda: _place(run, volume, source, tried),
+            lambda db, result: subjects.set_volume(db, run, host=result["host"]),
+        )
+        host = placed["host"]
+        if f"retract.{attempt}" not in run.entry.steps:
+            try:
+                await run.last_step("provision", lambda: _provision(run, host, volume, source), _available(run))
+                return
+            except NoSpaceError:
+                if source is not None or attempt >= run.context.settings.scheduler.max_attempts:
+                    raise
+        await run.step(f"retract.{attempt}", lambda: _retract(run, host))
+        tried.append(host)
+
+
+async def undo(run: Run, failure: Failure) -> None:
+    """Take back what may have been made, and put the volume into `error` with the reason in a message."""
+    attempt = 1
+    while placed := run.entry.steps.get(f"place.{attempt}"):
+        if f"retract.{attempt}" not in run.entry.steps:
+            host = placed["host"]
+            await run.step(f"retract.{attempt}", lambda host=host: _retract(run, host))  # type: ignore[misc]
+        attempt += 1
+
+    def record(db: Connection) -> None:
+        # Nothing of it is anywhere now: without a host, deleting it is a matter of the row alone.
+        subjects.set_volume(db, run, status=VolumeStatus.ERROR, host=None)
+        subjects.explain(db, run, failure, Action.CREATE_VOLUME_FROM_BACKEND, Detail.DRIVER_FAILED_CREATE)
+
+    await run.fail(failure.message, record)
+    await run.context.ports.scheduler.release(run.entry.resource_id)
+
+
+def _source(db: Connection, source: Mapping[str, str] | None) -> Mapping[str, Any] | None:
+    if source is None:
+        return None
+    try:
+        if "snapshot_id" in source:
+            return subjects.snapshot_row(db, source["snapshot_id"])
+        return subjects.volume_row(db, source["volume_id"])
+    except subjects.GoneError as error:
+        raise SourceMissingError(f"the source to copy from is gone: {error}") from error
+
+
+async def _place(run: Run, volume: Mapping[str, Any], source: Mapping[str, Any] | None, tried: list[str]) -> Result:
+    hints: Mapping[str, Any] = run.entry.args.get("hints") or {}
+    named = [one for hint in ("same_host", "different_host") for one in _listed(hints.get(hint))]
+    hosts = await run.read(lambda db: subjects.hosts_of(db, named)) if named else {}
+    host = await run.context.ports.scheduler.place(
+        PlacementRequest(
+            volume_id=volume["id"],
+            size_gib=volume["size_gib"],
+            availability_zone=volume["availability_zone"],
+            extra_specs=volume["extra_specs"] or {},
+            volume_properties={"size": volume["size_gib"], "name": volume["name"], "type": volume["type_name"]},
+            hints=hints,
+            hosts_of=hosts,
+            required_host=source["host"] if source is not None else None,
+            exclude_hosts=frozenset(tried),
+        )
+    )
+    return {"host": host}
+
+
+def _listed(value: object) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [one for one in values if isinstance(one, str)]
+
+
+async def _provision(run: Run, host: str, volume: Mapping[str, Any], source: Mapping[str, Any] | None) -> Result:
+    spec = subjects.volume_spec(volume)
+    backend = run.backend(host)
+    if source is None:
+        observed: Observed = await backend.ensure_volume(spec)
+    elif "volume_id" in source:
+        observed = await backend.ensure_volume_from_snapshot(spec, subjects.snapshot_spec(source))
+    else:
+        observed = await backend.ensure_volume_from_volume(spec, VolumeSpec(source["id"], source["size_gib"]))
+    return asdict(observed)
+
+
+async def _retract(run: Run, host: str) -> Result:
+    await run.backend(host).ensure_volume_absent(run.entry.resource_id)
+    await run.context.ports.scheduler.release(run.entry.resource_id)
+    return {}
+
+
+def _available(run: Run) -> Any:
+    return lambda db, _result: subjects.set_volume(db, run, status=VolumeStatus.AVAILABLE)
+
+
+FLOW = Flow(KIND, ("place", "retract", "provision"), ("retract", "fail"), forward, undo)

@@ -1,0 +1,53 @@
+"""What flows call outside SQL: the scheduler and the backends. Actors implement these over Ray, tests in memory.
+
+A call that fails raises `StorageError`s of `drivers.vocabulary` (their family decides what the journal does) or
+`NoPlacementError`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cluster.scheduling.request import PlacementRequest
+from drivers.vocabulary import Observed, SnapshotSpec, VolumeSpec
+
+
+class SchedulerPort(Protocol):
+    """The one place that decides where."""
+
+    async def place(self, request: PlacementRequest) -> str:
+        """Choose a pool, reserve the room in memory, return `host@backend#pool`. A repeat for the same volume gives
+        the same answer. Raises NoPlacementError (final), RetryableError while pools are still unknown."""
+        ...
+
+    async def release(self, volume_id: str) -> None:
+        """Give the reservation of the volume back. A loss of this call is healed by the scheduler's recount."""
+        ...
+
+
+class BackendPort(Protocol):
+    """One pool, reached through the actor of its host."""
+
+    async def ensure_volume(self, spec: VolumeSpec) -> Observed: ...
+
+    async def ensure_volume_from_snapshot(self, spec: VolumeSpec, source: SnapshotSpec) -> Observed: ...
+
+    async def ensure_volume_from_volume(self, spec: VolumeSpec, source: VolumeSpec) -> Observed: ...
+
+    async def ensure_volume_absent(self, volume_id: str) -> None: ...
+
+    async def ensure_size(self, volume_id: str, size_gib: int) -> Observed: ...
+
+    async def ensure_snapshot(self, spec: SnapshotSpec) -> Observed: ...
+
+    async def ensure_snapshot_absent(self, spec: SnapshotSpec) -> None: ...
+
+
+class Ports(Protocol):
+    """Everything a flow may call. `backend` names the pool (`host@backend#pool`), and the operation for which it is
+    called: `epoch` lets the host refuse a conductor that was replaced, `request_id` goes into its log lines."""
+
+    @property
+    def scheduler(self) -> SchedulerPort: ...
+
+    def backend(self, host: str, *, epoch: int, request_id: str, resource_id: str) -> BackendPort: ...

@@ -1,0 +1,1 @@
+"""The journal: operations, their steps, and the leases under which they run."""

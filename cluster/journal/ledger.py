@@ -1,0 +1,130 @@
+"""Reading and writing operations and their steps. Every write is fenced by the conductor's epoch.
+
+    FencedError   another conductor holds the lease now, or the operation is closed: stop at once, write nothing
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import Connection, Table, delete, exists, func, insert, select, update
+
+from cluster.journal.records import Lease, Operation, OperationState, OperationStep
+
+CONDUCTOR = "conductor"
+
+
+class FencedError(Exception):
+    """Another conductor took over."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A live operation as the runner needs it. `steps` maps the names of finished steps to their results."""
+
+    id: str
+    kind: str
+    resource_id: str
+    project_id: str
+    user_id: str
+    request_id: str
+    args: Mapping[str, Any]
+    attempts: int
+    not_before: float
+    failing: Mapping[str, str] | None
+    steps: Mapping[str, Mapping[str, Any]]
+
+
+_OP = cast(Table, Operation.__table__)  # type: ignore[attr-defined]
+_STEP = cast(Table, OperationStep.__table__)  # type: ignore[attr-defined]
+_LEASE = cast(Table, Lease.__table__)  # type: ignore[attr-defined]
+_COLUMNS = tuple(
+    _OP.c[name]
+    for name in (
+        *("id", "kind", "resource_id", "project_id", "user_id", "request_id"),
+        *("args", "attempts", "not_before", "failing"),
+    )
+)
+
+
+def due(db: Connection, now: float) -> list[str]:
+    """The ids of all live operations whose time has come (`now` in seconds since the epoch), oldest first."""
+    return list(
+        db.scalars(
+            select(_OP.c.id)
+            .where(_OP.c.state == OperationState.LIVE, _OP.c.not_before <= now)
+            .order_by(_OP.c.created_at, _OP.c.id)
+        )
+    )
+
+
+def load(db: Connection, ids: Sequence[str]) -> list[Entry]:
+    """Those of the operations that are live, oldest first, with their finished steps."""
+    rows = db.execute(
+        select(*_COLUMNS)
+        .where(_OP.c.id.in_(ids), _OP.c.state == OperationState.LIVE)
+        .order_by(_OP.c.created_at, _OP.c.id)
+    ).all()
+    steps: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for operation_id, name, result in db.execute(
+        select(_STEP.c.operation_id, _STEP.c.name, _STEP.c.result).where(_STEP.c.operation_id.in_(ids))
+    ):
+        steps.setdefault(operation_id, {})[name] = result or {}
+    return [Entry(**row._mapping, steps=steps.get(row.id, {})) for row in rows]
+
+
+def _fenced(db: Connection, operation_id: str, epoch: int, **values: Any) -> None:
+    mine = exists(select(_LEASE.c.name).where(_LEASE.c.name == CONDUCTOR, _LEASE.c.epoch == epoch))
+    changed = db.execute(
+        update(Operation)
+        .where(_OP.c.id == operation_id, _OP.c.state == OperationState.LIVE, _OP.c.epoch <= epoch, mine)
+        .values(epoch=epoch, **values)
+    )
+    if changed.rowcount != 1:
+        raise FencedError(f"operation {operation_id}: epoch {epoch} no longer holds the conductor's lease")
+
+
+def write_step(
+    db: Connection, operation_id: str, epoch: int, seq: int, name: str, result: Mapping[str, Any], now: str
+) -> None:
+    """The step is finished. Raises FencedError."""
+    _fenced(db, operation_id, epoch)
+    db.execute(
+        insert(OperationStep).values(
+            operation_id=operation_id, name=name, seq=seq, result=json.loads(json.dumps(result)), finished_at=now
+        )
+    )
+
+
+def write_later(db: Connection, operation_id: str, epoch: int, attempts: int, not_before: float, error: str) -> None:
+    """Try again after `not_before` (seconds since the epoch). Raises FencedError."""
+    _fenced(db, operation_id, epoch, attempts=attempts, not_before=not_before, error=error[:2048])
+
+
+def write_failing(db: Connection, operation_id: str, epoch: int, failing: Mapping[str, str]) -> None:
+    """From now on only the undo runs. Raises FencedError."""
+    _fenced(db, operation_id, epoch, failing=dict(failing), attempts=0, not_before=0.0)
+
+
+def close(db: Connection, operation_id: str, epoch: int, now: str, error: str | None = None) -> None:
+    """The intent is closed: done, or failed with `error`. Raises FencedError."""
+    state = OperationState.DONE if error is None else OperationState.FAILED
+    _fenced(db, operation_id, epoch, state=state, error=error and error[:2048], finished_at=now)
+
+
+def count_live(db: Connection) -> int:
+    """How many operations are in flight."""
+    return int(
+        db.execute(select(func.count()).select_from(_OP).where(_OP.c.state == OperationState.LIVE)).scalar()
+        or 0
+    )
+
+
+def forget(db: Connection, before: str) -> None:
+    """Remove closed operations that finished before the wire time `before`."""
+    old = select(_OP.c.id).where(_OP.c.state != OperationState.LIVE, _OP.c.finished_at < before)
+    db.execute(delete(OperationStep).where(_STEP.c.operation_id.in_(old)))
+    db.execute(delete(Operation).where(_OP.c.state != OperationState.LIVE, _OP.c.finished_at < before))

@@ -1,0 +1,1 @@
+"""Quotas: limits in records, usage counted from the resources themselves."""

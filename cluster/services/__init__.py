@@ -1,0 +1,1 @@
+"""Services and pools: what the running pieces last reported."""

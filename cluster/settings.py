@@ -1,0 +1,241 @@
+"""All settings: one frozen object, from arguments, `PUMICE_*` variables, a TOML file and defaults, in that order.
+
+A key that does not exist or a value that does not fit raises SettingsError, which names the key and the reason.
+Nested keys in variables are joined by two underscores: `PUMICE_IDENTITY__MODE=noauth`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+PREFIX = "PUMICE_"
+# Variables that processes of an instance carry for other ends than settings.
+_NOT_SETTINGS = {"PUMICE_CONFIG"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or does not fit."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IdentityMode(StrEnum):
+    """Who says who the caller is."""
+
+    EMBEDDED = "embedded"
+    KEYSTONE = "keystone"
+    NOAUTH = "noauth"
+
+
+class IdentitySettings(_Frozen):
+    """Identity. `token_seconds` is the life of an embedded token; the `keystone_*` values are the service user with
+    which tokens are validated; `cache_seconds` is how long a validation may be remembered."""
+
+    mode: IdentityMode = IdentityMode.EMBEDDED
+    token_seconds: int = Field(default=3600, ge=1, le=7 * 86400)
+    keystone_url: str | None = None
+    keystone_username: str = "cinder"
+    keystone_password: SecretStr | None = None
+    keystone_project: str = "service"
+    keystone_user_domain: str = "Default"
+    keystone_project_domain: str = "Default"
+    cache_seconds: int = Field(default=60, ge=0, le=3600)
+
+    @model_validator(mode="after")
+    def _keystone_is_whole(self) -> Self:
+        if self.mode is IdentityMode.KEYSTONE and not (self.keystone_url and self.keystone_password):
+            raise ValueError("mode 'keystone' needs keystone_url and keystone_password")
+        return self
+
+
+class BackendSettings(_Frozen):
+    """A backend: its driver, the driver's own options, and which nodes run it (Ray label selector; empty: all nodes)."""
+
+    driver: str = "reflink"
+    label_selector: dict[str, str] = Field(default_factory=dict)
+    availability_zone: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class QuotaSettings(_Frozen):
+    """Limits of a project that has none of its own; -1 is unlimited. Cinder's defaults."""
+
+    volumes: int = Field(default=10, ge=-1)
+    snapshots: int = Field(default=10, ge=-1)
+    gigabytes: int = Field(default=1000, ge=-1)
+    backups: int = Field(default=10, ge=-1)
+    backup_gigabytes: int = Field(default=1000, ge=-1)
+    per_volume_gigabytes: int = Field(default=-1, ge=-1)
+    groups: int = Field(default=10, ge=-1)
+
+
+class TimingSettings(_Frozen):
+    """Times in seconds. Why each has its value: docs/reliability.md and docs/reference.md."""
+
+    heartbeat: float = Field(default=3.0, gt=0, le=300)
+    service_down: float = Field(default=12.0, gt=0, le=3600)
+    lease: float = Field(default=10.0, gt=0, le=600)
+    poll: float = Field(default=1.0, gt=0, le=60)
+    reconcile: float = Field(default=30.0, gt=0, le=3600)
+    driver_call: float = Field(default=3600.0, gt=0)
+    message_life: float = Field(default=30 * 86400.0, gt=0)
+    operation_history: float = Field(default=7 * 86400.0, gt=0)
+
+
+class SchedulerSettings(_Frozen):
+    """Weigher multipliers (0 turns one off) and capacity defaults, as Cinder's."""
+
+    capacity_weight_multiplier: float = 1.0
+    allocated_capacity_weight_multiplier: float = 0.0
+    volume_number_multiplier: float = 0.0
+    goodness_multiplier: float = 0.0
+    max_attempts: int = Field(default=3, ge=1, le=20)
+
+
+class Settings(BaseSettings):
+    """Everything an instance is told. `state_dir` holds its database, pools, secrets, logs and sockets (mode 0700)."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    state_dir: Path = Field(default_factory=lambda: _default_state_dir())
+    listen: str = "127.0.0.1"
+    port: int = Field(default=8776, ge=1, le=65535)
+    replicas: int = Field(default=2, ge=1, le=64)
+    host_name: str = Field(default_factory=lambda: _host_name())
+    region: str = "RegionOne"
+    availability_zone: str = "nova"
+    database_url: SecretStr | None = None
+    default_volume_type: str = Field(default="__DEFAULT__", min_length=1, max_length=255)
+    max_limit: int = Field(default=1000, ge=1, le=100_000)
+    max_body_bytes: int = Field(default=114_688, ge=1024)
+    public_url: str | None = None
+    dashboard: bool = False
+    object_store_bytes: int = Field(default=80 << 20, ge=80 << 20)
+    identity: IdentitySettings = IdentitySettings()
+    backends: dict[str, BackendSettings] = Field(default_factory=lambda: {"reflink": BackendSettings()}, min_length=1)
+    quotas: QuotaSettings = QuotaSettings()
+    timing: TimingSettings = TimingSettings()
+    scheduler: SchedulerSettings = SchedulerSettings()
+
+    @field_validator("state_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("backends")
+    @classmethod
+    def _names(cls, value: dict[str, BackendSettings]) -> dict[str, BackendSettings]:
+        for name in value:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"backend name {name!r}: use letters, digits, '_', '-', '.' (at most 63)")
+        return value
+
+    @model_validator(mode="after")
+    def _noauth_is_local(self) -> Self:
+        if self.identity.mode is IdentityMode.NOAUTH and not is_loopback(self.listen):
+            raise ValueError(f"identity.mode 'noauth' is refused on {self.listen}: listen on 127.0.0.1, or authenticate")
+        if self.timing.service_down <= 2 * self.timing.heartbeat:
+            raise ValueError("timing.service_down must be more than twice timing.heartbeat")
+        return self
+
+    @property
+    def database(self) -> str:
+        """The database URL in force."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.state_dir / 'pumice.db'}"
+
+    @property
+    def endpoint(self) -> str:
+        """The URL under which clients find the service (no trailing slash)."""
+        host = f"[{self.listen}]" if ":" in self.listen else self.listen
+        return (self.public_url or f"http://{host}:{self.port}").rstrip("/")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` (an address or `localhost`) is reachable from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load(arguments: dict[str, Any] | None = None, config: Path | None = None) -> Settings:
+    """Settings from `arguments` (those that are not None), then variables, then the TOML file `config`, then defaults.
+
+    Raises SettingsError, which names every wrong key and the reason.
+    """
+    merged: dict[str, Any] = {}
+    if config is not None:
+        try:
+            merged = tomllib.loads(config.read_text())
+        except OSError as error:
+            raise SettingsError(f"{config}: cannot be read: {error.strerror}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"{config}: is not TOML: {error}") from error
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for key in os.environ:
+        if key.startswith(PREFIX) and key.split("__")[0].upper() not in known and key not in _NOT_SETTINGS:
+            raise SettingsError(f"{key}: no such setting; known are {', '.join(sorted(known))}")
+    merged = _merge(merged, EnvSettingsSource(Settings, env_prefix=PREFIX, env_nested_delimiter="__")())
+    merged = _merge(merged, {key: value for key, value in (arguments or {}).items() if value is not None})
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_reason(item) for item in error.errors(include_url=False))) from error
+
+
+def _reason(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"]) or "settings"
+    if item["type"] == "extra_forbidden":
+        return f"{where}: no such setting"
+    return f"{where}: {item['msg'].removeprefix('Value error, ')}"
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _default_state_dir() -> Path:
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "pumice"
+
+
+def _host_name() -> str:
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())
+    return name if _NAME.fullmatch(name) else "localhost"

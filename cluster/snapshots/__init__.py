@@ -1,0 +1,1 @@
+"""Snapshots: their records, reads and intents."""

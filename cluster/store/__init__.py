@@ -1,0 +1,1 @@
+"""The SQL seam: one way to run a transaction, whatever the engine."""

@@ -1,0 +1,53 @@
+"""How a transaction is run: `await store.read(work)` and `await store.write(work)`.
+
+`work` is a plain function of one SQLAlchemy connection. It runs whole inside one transaction, may be run again when
+the database asks for that (so it must have no effect but through the connection), and its exception rolls the
+transaction back and reaches the caller. The same `work` runs on SQLite (synchronously) and on PostgreSQL
+(over an asynchronous engine).
+
+    StoreError
+    └── StoreUnavailableError   the database does not answer; nothing is known to be written
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection, text
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+
+
+class StoreError(Exception):
+    """The database could not do what was asked."""
+
+
+class StoreUnavailableError(StoreError):
+    """The database does not answer."""
+
+
+class Store(Protocol):
+    """A database with Pumice's tables."""
+
+    async def read(self, work: Work[T]) -> T:
+        """Run `work` on one consistent view of the database; it must not write."""
+        ...
+
+    async def write(self, work: Work[T]) -> T:
+        """Run `work` in one durable transaction (synced to disk before this returns)."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of all connections. Safe to repeat."""
+        ...
+
+
+def hold(db: Connection, name: str) -> None:
+    """Make writers that hold the same `name` go one after another until this transaction ends.
+
+    SQLite has one writer at a time anyway; PostgreSQL takes a transaction-scoped advisory lock.
+    """
+    if db.dialect.name == "postgresql":
+        db.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})

@@ -1,0 +1,128 @@
+"""The embedded store: SQLite in WAL mode with synchronous=FULL.
+
+Reads run in the caller's event loop: an indexed read is shorter than a thread hop. Writes go to one thread of the
+process, which runs all that have gathered as savepoints of one transaction, so that many writers share one sync of
+the disk. Writers of different processes queue on a lock file, which wakes the next at once, where SQLite's own busy
+handler would sleep and poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import StaticPool
+
+from cluster.store.seam import StoreUnavailableError, Work
+
+T = TypeVar("T")
+_BUSY_SECONDS = 30
+_BATCH = 64
+
+
+def _engine(path: Path, begin: str) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        poolclass=StaticPool,
+        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": _BUSY_SECONDS},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: Any, _record: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16384"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+class SqliteStore:
+    """A store on the file `path`, whose directory must exist. The schema must be up to date (`migrate`)."""
+
+    def __init__(self, path: Path) -> None:
+        self._reader = _engine(path, "BEGIN")
+        self._writer = _engine(path, "BEGIN IMMEDIATE")
+        self._lock = os.open(f"{path}.writer", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        os.chmod(path, 0o600) if path.exists() else None
+        self._waiting: queue.SimpleQueue[tuple[Work[Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="sqlite-writer", daemon=True)
+        self._thread.start()
+        self._closed = False
+
+    async def read(self, work: Work[T]) -> T:
+        with self._reader.connect() as db, db.begin():
+            return work(db)
+
+    async def write(self, work: Work[T]) -> T:
+        if self._closed:
+            raise StoreUnavailableError("the store is closed")
+        future: Future[T] = Future()
+        self._waiting.put((work, future))
+        # Shielded: a caller that gives up does not undo a write that others share a transaction with.
+        return await asyncio.shield(asyncio.wrap_future(future))
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._waiting.put(None)
+        await asyncio.to_thread(self._thread.join)
+        self._reader.dispose()
+        self._writer.dispose()
+        os.close(self._lock)
+
+    def _serve(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            batch, last = [first], False
+            while len(batch) < _BATCH and not last:
+                try:
+                    item = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+                if item is None:
+                    last = True
+                else:
+                    batch.append(item)
+            self._commit(batch)
+            if last:
+                return
+
+    def _commit(self, batch: list[tuple[Work[Any], Future[Any]]]) -> None:
+        """Run the batch in one transaction, then answer everybody. Nobody is answered before the commit."""
+        answers: list[Callable[[], None]] = []
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            try:
+                with self._writer.connect() as db, db.begin():
+                    for work, future in batch:
+                        answers.append(_run(db, work, future))
+            finally:
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+        except BaseException as error:
+            wrapped = StoreUnavailableError(f"SQLite: {error}") if isinstance(error, OperationalError) else error
+            for _, future in batch:
+                future.set_exception(wrapped)
+            return
+        for answer in answers:
+            answer()
+
+
+def _run(db: Connection, work: Work[Any], future: Future[Any]) -> Callable[[], None]:
+    try:
+        with db.begin_nested():
+            result = work(db)
+    except Exception as error:
+        return lambda error=error: future.set_exception(error)  # type: ignore[misc]
+    return lambda: future.set_result(result)

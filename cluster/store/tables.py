@@ -1,0 +1,15 @@
+"""All tables, so that migrations and tests see one complete metadata."""
+
+from __future__ import annotations
+
+import cluster.identity.records
+import cluster.journal.records
+import cluster.messages.records
+import cluster.quotas.records
+import cluster.services.records
+import cluster.snapshots.records
+import cluster.volume_types.records
+import cluster.volumes.records  # noqa: F401
+from sqlmodel import SQLModel
+
+metadata = SQLModel.metadata

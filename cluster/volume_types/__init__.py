@@ -1,0 +1,1 @@
+"""Volume types: their records, reads and intents."""

@@ -1,0 +1,1 @@
+"""Volumes: their records, reads and intents."""

@@ -1,0 +1,85 @@
+"""What a backend driver is: one small protocol and optional ones found by `isinstance`.
+
+Every call is a coroutine, is named by resource id, and may be repeated: create twice gives one, delete of nothing
+succeeds. A call returns only when its effect is durable (data, size and directory entry would survive a power cut).
+A call that is cancelled or dies half-way leaves nothing that a repeat of the same call cannot finish, and nothing
+that `inventory` shows as a whole object.
+
+Errors are those of `drivers.vocabulary`; a driver lets no other exception out on purpose.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from drivers.vocabulary import Capabilities, InventoryItem, Observed, PoolReport, SnapshotSpec, VolumeSpec
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A place for volumes. One instance runs per host and backend; pools are its parts."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this backend can do; fixed after `open`."""
+        ...
+
+    async def open(self) -> None:
+        """Take hold of the storage (make or check directories, take the pool's lock). Raises
+        BackendUnavailableError when another process holds it or it is not there."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the storage. Safe to repeat."""
+        ...
+
+    async def pools(self) -> list[PoolReport]:
+        """Measure the pools now."""
+        ...
+
+    async def ensure_volume(self, pool: str, spec: VolumeSpec) -> Observed:
+        """An empty volume that reads as zeroes. Raises SizeConflictError, NoSpaceError."""
+        ...
+
+    async def ensure_volume_absent(self, pool: str, volume_id: str) -> None:
+        """No such volume, its half-made leftovers included. Deleting nothing succeeds."""
+        ...
+
+    async def ensure_size(self, pool: str, volume_id: str, size_gib: int) -> Observed:
+        """The volume is `size_gib` GiB; the new part reads as zeroes. Growing to the present size succeeds; asking for
+        less raises SizeConflictError. Raises SourceMissingError when there is no such volume, NoSpaceError."""
+        ...
+
+    async def inventory(self) -> list[InventoryItem]:
+        """Every whole volume and snapshot found, of all pools."""
+        ...
+
+
+@runtime_checkable
+class Snapshots(Protocol):
+    """Point-in-time copies that never change. A snapshot outlives the deletion of nothing: its volume may not be
+    deleted before it (the API sees to that), yet backends whose snapshots stand alone need not refuse."""
+
+    async def ensure_snapshot(self, pool: str, spec: SnapshotSpec) -> Observed:
+        """A snapshot of the volume's content now; a repeat returns the one that exists, unchanged.
+        Raises SourceMissingError, NoSpaceError."""
+        ...
+
+    async def ensure_snapshot_absent(self, pool: str, spec: SnapshotSpec) -> None:
+        """No such snapshot, its half-made leftovers included. Deleting nothing succeeds."""
+        ...
+
+    async def ensure_volume_from_snapshot(self, pool: str, spec: VolumeSpec, source: SnapshotSpec) -> Observed:
+        """A writable volume with the snapshot's content, zeroes beyond it when `spec` is larger.
+        Raises SourceMissingError, SizeConflictError (also when `spec` is smaller), NoSpaceError."""
+        ...
+
+
+@runtime_checkable
+class Clones(Protocol):
+    """Writable copies of volumes."""
+
+    async def ensure_volume_from_volume(self, pool: str, spec: VolumeSpec, source: VolumeSpec) -> Observed:
+        """A writable volume with the source's content now, zeroes beyond it when `spec` is larger.
+        Raises SourceMissingError, SizeConflictError (also when `spec` is smaller), NoSpaceError."""
+        ...

@@ -1,0 +1,1 @@
+"""HTTP and the command line: the Cinder v3 API, identity, and `pumice`."""

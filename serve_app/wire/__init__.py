@@ -1,0 +1,1 @@
+"""What every route shares: microversions, envelopes, faults, routing, paging."""
