@@ -37,6 +37,9 @@ class _Scheduler:
     async def release(self, volume_id: str) -> None:
         self._desk.release(volume_id)
 
+    async def resize(self, volume_id: str, size_gib: int) -> None:
+        self._desk.resize(volume_id, size_gib)
+
 
 class _Backend:
     """A pool of a volume host; every method is a driver call."""
@@ -68,7 +71,8 @@ class InProcessPorts:
 
 
 class InProcessCluster:
-    """`backends` maps `host@backend` to its driver. Its database is that of the settings."""
+    """`backends` maps `host@backend` to its driver. Its database is that of the settings.
+    `holder` names the conductor: a cluster started again under the same name takes its lease back at once."""
 
     def __init__(
         self,
@@ -77,11 +81,13 @@ class InProcessCluster:
         *,
         outside: Outside | None = None,
         checkpoint: Checkpoint = no_checkpoint,
+        holder: str = "in-process",
     ) -> None:
         self.settings = settings
         self.outside = outside or Outside()
         self._backends = backends
         self._checkpoint = checkpoint
+        self._holder = holder
         self.hosts: dict[str, VolumeHost] = {}
 
     async def __aenter__(self) -> Self:
@@ -103,7 +109,7 @@ class InProcessCluster:
         context = Context(
             self.store, self.outside, self.settings, InProcessPorts(self.desk, self.hosts), self._checkpoint
         )
-        self.conductor = Conductor(context, FLOWS, holder=self.outside.new_id())
+        self.conductor = Conductor(context, FLOWS, holder=self._holder)
         await self.conductor.take_lease()
         return self
 

@@ -36,8 +36,14 @@ class RayScheduler:
         return host
 
     async def release(self, volume_id: str) -> None:
+        await self._tell("release", volume_id)
+
+    async def resize(self, volume_id: str, size_gib: int) -> None:
+        await self._tell("resize", volume_id, size_gib)
+
+    async def _tell(self, method: str, *args: Any) -> None:
         try:
-            await ray_port.call(SCHEDULER, "release", volume_id, timeout_seconds=_SCHEDULER_SECONDS)
+            await ray_port.call(SCHEDULER, method, *args, timeout_seconds=_SCHEDULER_SECONDS)
         except ray_port.ActorUnavailableError:
             pass  # a scheduler that is away recounts from the records when it is back
 

@@ -298,5 +298,6 @@ def undeploy(name: str) -> None:
 def _serve_address() -> tuple[str | None, int] | None:
     if not serve_running():
         return None
-    options: Any = ray.get(ray.get_actor(*_SERVE_CONTROLLER).get_http_config.remote(), timeout=60)
+    reference: Any = ray.get_actor(*_SERVE_CONTROLLER).get_http_config.remote()
+    options: Any = ray.get([reference], timeout=60)[0]
     return options.host, options.port

@@ -70,6 +70,10 @@ class SchedulerActor:
         """See Desk.release."""
         self._desk.release(volume_id)
 
+    async def resize(self, volume_id: str, size_gib: int) -> None:
+        """See Desk.resize."""
+        self._desk.resize(volume_id, size_gib)
+
     async def report(self, report: ServiceReport) -> None:
         """A volume actor's heartbeat."""
         await self._desk.report(report)

@@ -25,7 +25,7 @@ from pydantic_settings import (
 
 PREFIX = "PUMICE_"
 # Variables that processes of an instance carry for other ends than settings.
-_NOT_SETTINGS = {"PUMICE_CONFIG"}
+_NOT_SETTINGS = {"PUMICE_CONFIG", "PUMICE_INSTANCE"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 

@@ -49,6 +49,7 @@ async def undo(run: Run, failure: Failure) -> None:
         subjects.explain(db, run, failure, Action.EXTEND_VOLUME, Detail.DRIVER_FAILED_EXTEND)
 
     await run.fail(failure.message, record)
+    await run.context.ports.scheduler.resize(run.entry.resource_id, run.entry.args["from_gib"])
 
 
 async def _reserve(run: Run, volume: Mapping[str, Any], size_gib: int) -> Result:

@@ -24,6 +24,10 @@ class SchedulerPort(Protocol):
         """Give the reservation of the volume back. A loss of this call is healed by the scheduler's recount."""
         ...
 
+    async def resize(self, volume_id: str, size_gib: int) -> None:
+        """The volume's reservation is `size_gib` GiB again (an extend that failed). May be lost, as `release`."""
+        ...
+
 
 class BackendPort(Protocol):
     """One pool, reached through the actor of its host."""

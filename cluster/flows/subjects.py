@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, select, update
 from sqlmodel import col
 
 from cluster.messages.catalogue import Action, Detail, ResourceType
@@ -26,7 +26,7 @@ class GoneError(Exception):
 
 def volume_row(db: Connection, volume_id: str) -> Mapping[str, Any]:
     """The volume with its type's `extra_specs` and `type_name`. Raises GoneError."""
-    row: Row[Any] | None = db.execute(
+    row: Any = db.execute(
         select(Volume.__table__, col(VolumeType.extra_specs), col(VolumeType.name).label("type_name"))  # type: ignore[attr-defined]
         .outerjoin(VolumeType, col(VolumeType.id) == col(Volume.volume_type_id))
         .where(col(Volume.id) == volume_id)
@@ -38,7 +38,7 @@ def volume_row(db: Connection, volume_id: str) -> Mapping[str, Any]:
 
 def snapshot_row(db: Connection, snapshot_id: str) -> Mapping[str, Any]:
     """The snapshot with the `host` of its volume. Raises GoneError."""
-    row: Row[Any] | None = db.execute(
+    row: Any = db.execute(
         select(Snapshot.__table__, col(Volume.host))  # type: ignore[attr-defined]
         .join(Volume, col(Volume.id) == col(Snapshot.volume_id))
         .where(col(Snapshot.id) == snapshot_id)

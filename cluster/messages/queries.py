@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, select
+from sqlalchemy import ColumnElement, Connection, Select, select
 from sqlmodel import SQLModel, col
 
 from cluster.caller import Caller
@@ -35,9 +35,9 @@ def listing(caller: Caller) -> Select[Any]:
     return statement if caller.is_admin else statement.where(col(Message.project_id) == caller.project_id)
 
 
-def fetch(db: Connection, caller: Caller, message_id: str) -> RowMapping:
+def fetch(db: Connection, caller: Caller, message_id: str) -> dict[str, Any]:
     """One message. Raises NotFoundError when there is none that the caller may see."""
-    row = db.execute(listing(caller).where(col(Message.id) == message_id)).mappings().first()
+    row = db.execute(listing(caller).where(col(Message.id) == message_id)).first()
     if row is None:
         raise NotFoundError.of("Message", message_id)
-    return row
+    return row._asdict()

@@ -119,6 +119,10 @@ class Desk:
         """Give the reservation of the volume back."""
         self._scheduler.release(volume_id)
 
+    def resize(self, volume_id: str, size_gib: int) -> None:
+        """Set the reservation of the volume."""
+        self._scheduler.resize(volume_id, size_gib)
+
     async def _services(self) -> list[str]:
         """Bring the services' states up to date; return those that live by the records but were not heard here."""
         now = self._outside.seconds()

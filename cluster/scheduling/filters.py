@@ -21,7 +21,7 @@ class Filter(Protocol):
     @property
     def name(self) -> FilterName: ...
 
-    def concerns(self, request: PlacementRequest) -> bool:
+    def concerns(self, request: PlacementRequest, /) -> bool:
         """Whether this filter could refuse any pool for `request`."""
         ...
 
@@ -35,7 +35,7 @@ class IgnoreAttemptedHostsFilter:
 
     name = FilterName.IGNORE_ATTEMPTED
 
-    def concerns(self, request: PlacementRequest) -> bool:
+    def concerns(self, request: PlacementRequest, /) -> bool:
         return bool(request.exclude_hosts)
 
     def why(self, pool: PoolState, request: PlacementRequest) -> str | None:
@@ -50,7 +50,7 @@ class AvailabilityZoneFilter:
 
     name = FilterName.AVAILABILITY_ZONE
 
-    def concerns(self, request: PlacementRequest) -> bool:
+    def concerns(self, request: PlacementRequest, /) -> bool:
         return request.zones is not None
 
     def why(self, pool: PoolState, request: PlacementRequest) -> str | None:
@@ -68,7 +68,7 @@ class CapacityFilter:
 
     name = FilterName.CAPACITY
 
-    def concerns(self, request: PlacementRequest) -> bool:
+    def concerns(self, request: PlacementRequest, /) -> bool:
         return request.asked_gib > 0
 
     def why(self, pool: PoolState, request: PlacementRequest) -> str | None:
@@ -85,7 +85,7 @@ class CapabilitiesFilter:
 
     name = FilterName.CAPABILITIES
 
-    def concerns(self, request: PlacementRequest) -> bool:
+    def concerns(self, request: PlacementRequest, /) -> bool:
         return bool(request.requirements or request.label_terms) or self._extends_attached(request)
 
     def why(self, pool: PoolState, request: PlacementRequest) -> str | None:
@@ -113,8 +113,8 @@ class DifferentBackendFilter:
 
     name = FilterName.DIFFERENT_BACKEND
 
-    def concerns(self, request: PlacementRequest) -> bool:
-        return bool(request.hints.get("different_host"))
+    def concerns(self, request: PlacementRequest, /) -> bool:
+        return request.hints.get("different_host") not in (None, [])
 
     def why(self, pool: PoolState, request: PlacementRequest) -> str | None:
         if request.different_hosts is None:
@@ -129,10 +129,12 @@ class SameBackendFilter:
 
     name = FilterName.SAME_BACKEND
 
-    def concerns(self, request: PlacementRequest) -> bool:
-        return bool(request.hints.get("same_host"))
+    def concerns(self, request: PlacementRequest, /) -> bool:
+        return request.hints.get("same_host") not in (None, [])
 
     def why(self, pool: PoolState, request: PlacementRequest) -> str | None:
+        if not self.concerns(request):
+            return None
         if request.same_hosts is None:
             return "the hint same_host must be a volume id or a list of them"
         if pool.host in request.same_hosts or pool.service in request.same_hosts:
@@ -145,7 +147,7 @@ class DriverFilter:
 
     name = FilterName.DRIVER
 
-    def concerns(self, request: PlacementRequest) -> bool:
+    def concerns(self, _request: PlacementRequest, /) -> bool:
         return True
 
     def why(self, pool: PoolState, request: PlacementRequest) -> str | None:
@@ -165,7 +167,7 @@ class JsonFilter:
 
     name = FilterName.JSON
 
-    def concerns(self, request: PlacementRequest) -> bool:
+    def concerns(self, request: PlacementRequest, /) -> bool:
         return bool(request.hints.get("query"))
 
     def why(self, pool: PoolState, request: PlacementRequest) -> str | None:

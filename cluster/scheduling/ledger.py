@@ -82,9 +82,10 @@ class Ledger:
         """Take over the records: (volume id, pool, GiB). Promises made or changed in the last `grace_seconds` win over
         them, since the records may not show them yet; older ones that no record shows are dropped."""
         entries = {volume_id: Entry(host, _size(gib), 0, None) for volume_id, host, gib in rows}
-        for volume_id, held in self._entries.items():
-            if held.since is not None and now - held.since < grace_seconds:
-                entries[volume_id] = held
+        oldest = now - grace_seconds
+        entries.update(
+            (one, held) for one, held in self._entries.items() if held.since is not None and held.since > oldest
+        )
         self._entries, self._usage, self._unreported = {}, {}, {}
         for volume_id, entry in entries.items():
             self._put(volume_id, entry)

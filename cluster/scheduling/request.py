@@ -139,8 +139,8 @@ class PlacementRequest:
         return self._hosts_of("same_host")
 
     def _hosts_of(self, hint: str) -> frozenset[str] | None:
-        value = self.hints.get(hint, [])
-        given: list[object] = list(value) if isinstance(value, (list, tuple)) else [value]
+        value = self.hints.get(hint)
+        given: list[object] = list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
         ids = [one for one in given if isinstance(one, str) and _UUID.fullmatch(one)]
         return frozenset(self.hosts_of[one] for one in ids if one in self.hosts_of) if len(ids) == len(given) else None
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from cluster.scheduling.errors import ExpressionError
 from cluster.scheduling.functions import work_out
@@ -23,109 +23,76 @@ _UNKNOWN_TIMES_RANGE: Final = 100.0
 _UNKNOWN_OFFSET: Final = 10_000.0
 
 
-class Weigher(Protocol):
-    """A weigher."""
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """What pools are weighed for, and with what."""
 
-    @property
-    def name(self) -> WeigherName: ...
-
-    def multiplier(self, settings: WeigherSettings) -> float:
-        """What its normalised values are multiplied by."""
-        ...
-
-    def values(
-        self, pools: Sequence[PoolState], request: PlacementRequest, settings: WeigherSettings, rng: random.Random
-    ) -> list[float]:
-        """The raw value of each pool, in order."""
-        ...
+    request: PlacementRequest
+    settings: WeigherSettings
+    rng: random.Random
 
 
-class CapacityWeigher:
+@dataclass(frozen=True, slots=True)
+class Weigher:
+    """A weigher: its `multiplier` in the settings, and the raw `values` of pools, in their order."""
+
+    name: WeigherName
+    multiplier: Callable[[WeigherSettings], float]
+    values: Callable[[Sequence[PoolState], Occasion], list[float]]
+
+
+def room(pools: Sequence[PoolState], occasion: Occasion) -> list[float]:
     """Room left to promise, GiB. A capacity that is not a number comes last, whichever way the multiplier points."""
-
-    name = WeigherName.CAPACITY
-
-    def multiplier(self, settings: WeigherSettings) -> float:
-        return settings.capacity
-
-    def values(
-        self, pools: Sequence[PoolState], request: PlacementRequest, settings: WeigherSettings, rng: random.Random
-    ) -> list[float]:
-        found = [pool.room_thin for pool in pools] if request.thin else [pool.room_thick for pool in pools]
-        known = [value for value in found if value is not None]
-        if len(known) == len(found):
-            return known
-        unknown = -1.0
-        if settings.capacity <= 0 and known:
-            span = max(known) - min(known)
-            unknown = max(known) + (span * _UNKNOWN_TIMES_RANGE or _UNKNOWN_OFFSET)
-        return [unknown if value is None else value for value in found]
+    found = [pool.room_thin for pool in pools] if occasion.request.thin else [pool.room_thick for pool in pools]
+    known = [value for value in found if value is not None]
+    if len(known) == len(found):
+        return known
+    unknown = -1.0
+    if occasion.settings.capacity <= 0 and known:
+        span = max(known) - min(known)
+        unknown = max(known) + (span * _UNKNOWN_TIMES_RANGE or _UNKNOWN_OFFSET)
+    return [unknown if value is None else value for value in found]
 
 
-class AllocatedCapacityWeigher:
-    """What our volumes take there, GiB."""
-
-    name = WeigherName.ALLOCATED_CAPACITY
-
-    def multiplier(self, settings: WeigherSettings) -> float:
-        return settings.allocated_capacity
-
-    def values(
-        self, pools: Sequence[PoolState], request: PlacementRequest, settings: WeigherSettings, rng: random.Random
-    ) -> list[float]:
-        return [pool.allocated_gib for pool in pools]
-
-
-class VolumeNumberWeigher:
-    """How many volumes are there."""
-
-    name = WeigherName.VOLUME_NUMBER
-
-    def multiplier(self, settings: WeigherSettings) -> float:
-        return settings.volume_number
-
-    def values(
-        self, pools: Sequence[PoolState], request: PlacementRequest, settings: WeigherSettings, rng: random.Random
-    ) -> list[float]:
-        return [float(pool.volume_count) for pool in pools]
-
-
-class GoodnessWeigher:
+def goodness(pool: PoolState, request: PlacementRequest) -> float:
     """The pool's own goodness_function: 0..100, true counts 100; 0 without one, on failure and out of range."""
-
-    name = WeigherName.GOODNESS
-
-    def multiplier(self, settings: WeigherSettings) -> float:
-        return settings.goodness
-
-    def values(
-        self, pools: Sequence[PoolState], request: PlacementRequest, settings: WeigherSettings, rng: random.Random
-    ) -> list[float]:
-        return [goodness(pool, request) for pool in pools]
-
-
-class ChanceWeigher:
-    """A random value in 0..1."""
-
-    name = WeigherName.CHANCE
-
-    def multiplier(self, settings: WeigherSettings) -> float:
-        return settings.chance
-
-    def values(
-        self, pools: Sequence[PoolState], request: PlacementRequest, settings: WeigherSettings, rng: random.Random
-    ) -> list[float]:
-        return [rng.random() for _ in pools]
+    if pool.goodness_function is None:
+        return 0.0
+    try:
+        value = work_out(pool.goodness_function, pool, request)
+    except ExpressionError:
+        return 0.0
+    if isinstance(value, bool):
+        return 100.0 if value else 0.0
+    if isinstance(value, str) or not 0 <= value <= 100:
+        return 0.0
+    return float(value)
 
 
 WEIGHERS: Final[dict[WeigherName, Weigher]] = {
     known.name: known
     for known in (
-        CapacityWeigher(),
-        AllocatedCapacityWeigher(),
-        VolumeNumberWeigher(),
-        GoodnessWeigher(),
-        ChanceWeigher(),
+        Weigher(WeigherName.CAPACITY, lambda settings: settings.capacity, room),
+        Weigher(
+            WeigherName.ALLOCATED_CAPACITY,
+            lambda settings: settings.allocated_capacity,
+            lambda pools, occasion: [pool.allocated_gib for pool in pools],
+        ),
+        Weigher(
+            WeigherName.VOLUME_NUMBER,
+            lambda settings: settings.volume_number,
+            lambda pools, occasion: [float(pool.volume_count) for pool in pools],
+        ),
+        Weigher(
+            WeigherName.GOODNESS,
+            lambda settings: settings.goodness,
+            lambda pools, occasion: [goodness(pool, occasion.request) for pool in pools],
+        ),
+        Weigher(
+            WeigherName.CHANCE,
+            lambda settings: settings.chance,
+            lambda pools, occasion: [occasion.rng.random() for _ in pools],
+        ),
     )
 }
 
@@ -138,21 +105,6 @@ class Weighing:
     raw: float
     normalised: float
     multiplier: float
-
-
-def goodness(pool: PoolState, request: PlacementRequest) -> float:
-    """The goodness of `pool`, 0..100."""
-    if pool.goodness_function is None:
-        return 0.0
-    try:
-        value = work_out(pool.goodness_function, pool, request)
-    except ExpressionError:
-        return 0.0
-    if isinstance(value, bool):
-        return 100.0 if value else 0.0
-    if isinstance(value, str) or not 0 <= value <= 100:
-        return 0.0
-    return float(value)
 
 
 def normalise(values: Sequence[float]) -> list[float]:
@@ -188,13 +140,14 @@ def weigh(
 ) -> Weights:
     """Weigh `pools`: sums of multiplied values, normalised or (for a stochastic pick) raw."""
     totals = [0.0] * len(pools)
+    occasion = Occasion(request, settings, rng)
     said = []
     for name in settings.enabled:
         weigher = WEIGHERS[name]
         times = weigher.multiplier(settings)
         if times == 0:
             continue
-        raw = weigher.values(pools, request, settings, rng)
+        raw = weigher.values(pools, occasion)
         norm = normalise(raw)
         totals = [total + times * value for total, value in zip(totals, norm if normalised else raw, strict=True)]
         said.append((name, times, raw, norm))

@@ -26,7 +26,7 @@ from cluster.caller import Caller
 from cluster.errors import NotFoundError
 from cluster.snapshots.records import Snapshot
 from cluster.volumes import filters
-from cluster.volumes.queries import VOLUME
+from cluster.volumes.queries import VOLUME, is_id
 from cluster.volumes.records import VolumeStatus
 
 SNAPSHOT: Final = Snapshot.metadata.tables["snapshot"]
@@ -84,7 +84,7 @@ def get(db: Connection, caller: Caller, snapshot_id: str, *, lock: bool = False)
 
     Raises NotFoundError, for another project's snapshot too.
     """
-    found = rows(db.execute(_ONE_LOCKED if lock else _ONE, {"id": snapshot_id}))
+    found = rows(db.execute(_ONE_LOCKED if lock else _ONE, {"id": snapshot_id})) if is_id(snapshot_id) else []
     if not found or not (caller.is_admin or found[0]["project_id"] == caller.project_id):
         raise NotFoundError.of("Snapshot", snapshot_id)
     return found[0]
@@ -133,7 +133,7 @@ def count(db: Connection, statement: Select[Any]) -> int:
 def sort_values(db: Connection, caller: Caller, snapshot_id: str) -> dict[str, Any]:
     """What the snapshot has for every sortable name: where a page that starts after it starts. Raises
     NotFoundError."""
-    found = db.execute(_SORT_VALUES, {"id": snapshot_id}).mappings().first()
+    found = db.execute(_SORT_VALUES, {"id": snapshot_id}).mappings().first() if is_id(snapshot_id) else None
     if found is None or not (caller.is_admin or found["project_id"] == caller.project_id):
         raise NotFoundError.of("Snapshot", snapshot_id)
     return dict(found)
@@ -141,8 +141,8 @@ def sort_values(db: Connection, caller: Caller, snapshot_id: str) -> dict[str, A
 
 def copies_under_way(db: Connection, *, volume_id: str | None = None, snapshots: Iterable[str] = ()) -> list[str]:
     """Ids of volumes that are being copied right now from the volume or from one of the snapshots."""
-    statement = select(VOLUME.c.id).where(
-        VOLUME.c.status == VolumeStatus.CREATING,
-        (VOLUME.c.source_volid == volume_id) | VOLUME.c.snapshot_id.in_(list(snapshots)),
-    )
+    copied: ColumnElement[bool] = VOLUME.c.snapshot_id.in_(list(snapshots))
+    if volume_id is not None:
+        copied = copied | (VOLUME.c.source_volid == volume_id)
+    statement = select(VOLUME.c.id).where(VOLUME.c.status == VolumeStatus.CREATING, copied)
     return list(db.execute(statement.order_by(VOLUME.c.id)).scalars())

@@ -6,8 +6,9 @@ A type with volumes keeps its extra specs: what a volume was placed by must stay
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
@@ -62,7 +63,7 @@ def change(
     name: str | None,
     description: str | None,
     is_public: bool | None,
-) -> RowMapping:
+) -> dict[str, Any]:
     """Change what is not None; return the type as it is then. Quotas of the type follow a new name by themselves.
     Raises NotFoundError, ConflictError when the name is taken."""
     hold(db, _ALL_TYPES)

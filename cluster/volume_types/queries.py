@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, exists, false, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, false, or_, select, true
 from sqlmodel import SQLModel, col
 
 from cluster.caller import Caller
@@ -63,7 +63,7 @@ def _has_spec(key: str, value: str) -> ColumnElement[bool]:
     return stored.contains(value, autoescape=True) if key == ZONES_KEY else stored == value
 
 
-def fetch(db: Connection, caller: Caller, type_id: str) -> RowMapping:
+def fetch(db: Connection, caller: Caller, type_id: str) -> dict[str, Any]:
     """The type by id. Raises NotFoundError when there is none that the caller may see."""
     row = _first(db, caller, col(VolumeType.id) == type_id)
     if row is None:
@@ -71,7 +71,7 @@ def fetch(db: Connection, caller: Caller, type_id: str) -> RowMapping:
     return row
 
 
-def by_name_or_id(db: Connection, caller: Caller, text: str) -> RowMapping:
+def by_name_or_id(db: Connection, caller: Caller, text: str) -> dict[str, Any]:
     """The type whose id is `text`, else the one named so (a name may look like an id). Raises NotFoundError."""
     row = _first(db, caller, col(VolumeType.id) == text) or _first(db, caller, col(VolumeType.name) == text)
     if row is None:
@@ -79,21 +79,21 @@ def by_name_or_id(db: Connection, caller: Caller, text: str) -> RowMapping:
     return row
 
 
-def default_of(db: Connection, project_id: str, default_name: str) -> RowMapping:
+def default_of(db: Connection, project_id: str, default_name: str) -> dict[str, Any]:
     """The type that volumes of the project get when none is asked for: the project's own default, else the one named
     `default_name` (settings.default_volume_type). Raises NotFoundError when that one is missing."""
     own = select(VolumeType).join(
         DefaultType,
         and_(col(DefaultType.volume_type_id) == col(VolumeType.id), col(DefaultType.project_id) == project_id),
     )
-    row = db.execute(own).mappings().first()
+    row = db.execute(own).first()
     if row is None:
-        row = db.execute(select(VolumeType).where(col(VolumeType.name) == default_name)).mappings().first()
+        row = db.execute(select(VolumeType).where(col(VolumeType.name) == default_name)).first()
     if row is None:
         raise NotFoundError(
             f"The request cannot be fulfilled as the default volume type {default_name} cannot be found."
         )
-    return row
+    return row._asdict()
 
 
 def projects_of(db: Connection, type_id: str) -> list[str]:
@@ -111,22 +111,23 @@ def in_use(db: Connection, type_id: str) -> bool:
     return db.execute(select(col(Volume.id)).where(col(Volume.volume_type_id) == type_id).limit(1)).first() is not None
 
 
-def default_types(db: Connection) -> list[RowMapping]:
+def default_types(db: Connection) -> list[dict[str, Any]]:
     """The default type of every project that has one: `project_id`, `volume_type_id`."""
-    return list(db.execute(select(DefaultType).order_by(col(DefaultType.project_id))).mappings())
+    return [row._asdict() for row in db.execute(select(DefaultType).order_by(col(DefaultType.project_id)))]
 
 
-def default_type(db: Connection, project_id: str) -> RowMapping:
+def default_type(db: Connection, project_id: str) -> dict[str, Any]:
     """The project's own default type. Raises NotFoundError when it has none."""
     statement = select(DefaultType).where(col(DefaultType.project_id) == project_id)
-    row = db.execute(statement).mappings().first()
+    row = db.execute(statement).first()
     if row is None:
         raise NotFoundError(f"Default type for project {project_id} not found.")
-    return row
+    return row._asdict()
 
 
-def _first(db: Connection, caller: Caller, condition: ColumnElement[bool]) -> RowMapping | None:
+def _first(db: Connection, caller: Caller, condition: ColumnElement[bool]) -> dict[str, Any] | None:
     statement = select(VolumeType).where(condition)
     if not caller.is_admin:
         statement = statement.where(usable_by(caller.project_id))
-    return db.execute(statement).mappings().first()
+    row = db.execute(statement).first()
+    return None if row is None else row._asdict()

@@ -34,7 +34,7 @@ def edit(db: Connection, outside: Outside, caller: Caller, volume_id: str, chang
     return _write(db, row, {**changes, "updated_at": outside.now()})
 
 
-def set_readonly(db: Connection, outside: Outside, caller: Caller, volume_id: str, readonly: bool) -> None:
+def set_readonly(db: Connection, caller: Caller, volume_id: str, readonly: bool) -> None:
     """Say whether the volume may be attached read-write. Raises NotFoundError; InvalidStateError unless available."""
     row = queries.get(db, caller, volume_id, lock=True)
     if row["status"] != VolumeStatus.AVAILABLE:

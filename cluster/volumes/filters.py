@@ -73,7 +73,7 @@ def condition(table: Table, name: str, value: object) -> ColumnElement[bool]:
     if alike:
         if not isinstance(column.type, String):
             raise NothingMatchesError(name)
-        return column.icontains(str(value), autoescape=True)
+        return column.icontains(_text(value), autoescape=True)
     if isinstance(value, Sequence) and not isinstance(value, str):
         return or_(false(), *(_equal(column, item) for item in value))
     return _equal(column, value)
@@ -81,7 +81,7 @@ def condition(table: Table, name: str, value: object) -> ColumnElement[bool]:
 
 def _place(column: ColumnElement[Any], value: object) -> ColumnElement[bool]:
     """A host matches itself and, when it names no pool, all of its pools."""
-    text = str(value)
+    text = _text(value)
     return column == text if "#" in text else or_(column == text, column.startswith(f"{text}#", autoescape=True))
 
 
@@ -96,7 +96,14 @@ def _equal(column: ColumnElement[Any], value: object) -> ColumnElement[bool]:
         if not str(value).isascii() or not str(value).isdigit() or int(str(value)) > _LARGEST:
             raise NothingMatchesError(column.key)
         return column == int(str(value))
-    return column == str(value)
+    return column == _text(value)
+
+
+def _text(value: object) -> str:
+    text = str(value)
+    if "\0" in text:
+        raise NothingMatchesError(text)  # PostgreSQL has no such text
+    return text
 
 
 def _metadata(columns: Sequence[ColumnElement[Any]], value: object) -> ColumnElement[bool]:
@@ -107,5 +114,5 @@ def _metadata(columns: Sequence[ColumnElement[Any]], value: object) -> ColumnEle
         # Other keys can't have been stored, and would be read as a path.
         if not isinstance(key, str) or not _KEY.fullmatch(key):
             raise NothingMatchesError("metadata")
-        tests.append(or_(*(column[key].as_string() == str(wanted) for column in columns)))
+        tests.append(or_(*(column[key].as_string() == _text(wanted) for column in columns)))
     return and_(true(), *tests)

@@ -1,4 +1,4 @@
-"""The one transaction behind a volume's create and extend (its delete is in `deletion`): checks, change of status, operation.
+"""The one transaction behind a volume's create and extend (delete: `deletion`): checks, status, operation.
 
 Each function runs inside `store.write`. It locks the rows it depends on, checks them, and changes them only on the
 condition that they are still as checked; on SQLite there is one writer at a time anyway. Whoever calls it rings the

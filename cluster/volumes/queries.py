@@ -8,6 +8,7 @@ Must not know HTTP.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypedDict, cast
 
@@ -73,6 +74,7 @@ class VolumeRow(TypedDict):
     volume_type_name: str | None
 
 
+_UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _JSON: Final = ("user_metadata", "admin_metadata", "image_metadata")
 _KEYS: Final = (*VOLUME.c.keys(), "volume_type_name")
 _SELECT: Final = select(
@@ -101,12 +103,18 @@ _SORT_VALUES: Final = select(*(column.label(name) for name, column in SORTABLE.i
 )
 
 
+def is_id(text: str) -> bool:
+    """Whether `text` can be the id of a resource; other text is not worth a look, and may hold what a database
+    refuses."""
+    return _UUID.fullmatch(text) is not None
+
+
 def get(db: Connection, caller: Caller, volume_id: str, *, lock: bool = False) -> VolumeRow:
     """The volume, if the caller may see it; with `lock`, no other writer changes it until the transaction ends.
 
     Raises NotFoundError, for another project's volume too.
     """
-    found = rows(db.execute(_ONE_LOCKED if lock else ONE, {"id": volume_id}))
+    found = rows(db.execute(_ONE_LOCKED if lock else ONE, {"id": volume_id})) if is_id(volume_id) else []
     if not found or not (caller.is_admin or found[0]["project_id"] == caller.project_id):
         raise NotFoundError.of("Volume", volume_id)
     return found[0]
@@ -145,7 +153,7 @@ def count(db: Connection, statement: Select[Any], parameters: dict[str, str]) ->
 
 def sort_values(db: Connection, caller: Caller, volume_id: str) -> dict[str, Any]:
     """What the volume has for every sortable name: where a page that starts after it starts. Raises NotFoundError."""
-    found = db.execute(_SORT_VALUES, {"id": volume_id}).mappings().first()
+    found = db.execute(_SORT_VALUES, {"id": volume_id}).mappings().first() if is_id(volume_id) else None
     if found is None or not (caller.is_admin or found["project_id"] == caller.project_id):
         raise NotFoundError.of("Volume", volume_id)
     return dict(found)

