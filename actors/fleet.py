@@ -4,7 +4,6 @@ each backend on each node that its label selector picks."""
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping
 
 import structlog
@@ -21,7 +20,7 @@ log = structlog.get_logger()
 
 
 def start(settings: Settings) -> None:
-    """Start conductor and scheduler on the head (they open the database) unless they run; the rest follows by itself."""
+    """Start conductor and scheduler on the head, where the database is, unless they run; the rest follows by itself."""
     from actors.shells import ConductorActor, SchedulerActor
 
     path = str(settings_path(settings.state_dir))
@@ -67,7 +66,7 @@ def _ensure_volume_actor(settings: Settings, host: str, backend_name: str) -> No
     from actors.shells import VolumeActor
 
     # Pinned by label: an actor hard-pinned to a node id never comes back when the node returns under a new one.
-    state_dir = str(settings.state_dir) if host == settings.host_name else os.path.join("/var/lib/pumice", host)
+    state_dir = str(settings.state_dir) if host == settings.host_name else f"/var/lib/pumice/{host}"
     ray_port.ensure_actor(
         VolumeActor,
         volume_actor(f"{host}@{backend_name}"),

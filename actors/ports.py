@@ -6,6 +6,7 @@ an earlier attempt may have reached it, and the same call on the same host is th
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from actors import ray_port
@@ -42,10 +43,9 @@ class RayScheduler:
         await self._tell("resize", volume_id, size_gib)
 
     async def _tell(self, method: str, *args: Any) -> None:
-        try:
+        # A scheduler that is away recounts from the records when it is back.
+        with contextlib.suppress(ray_port.ActorUnavailableError):
             await ray_port.call(SCHEDULER, method, *args, timeout_seconds=_SCHEDULER_SECONDS)
-        except ray_port.ActorUnavailableError:
-            pass  # a scheduler that is away recounts from the records when it is back
 
 
 class RayBackend:

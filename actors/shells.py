@@ -1,4 +1,4 @@
-"""The actor classes: each builds a plain class of `cluster/` or `actors/` from settings, runs its loop, passes calls on.
+"""The actor classes: each builds a plain class of `cluster/` or `actors/`, runs its loop, and passes calls on.
 
 Ray calls `__init__` again after every restart, so what an actor is comes whole from its arguments and the records.
 """

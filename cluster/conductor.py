@@ -13,6 +13,7 @@ Claiming is in memory: only the holder of the lease drives operations, and every
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 
 import structlog
@@ -80,10 +81,8 @@ class Conductor:
                             await self._prune(now)
                 except StoreError as error:
                     log.warning("conductor.store", error=str(error))
-                try:
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._bell.wait(), timing.poll)
-                except TimeoutError:
-                    pass
                 self._bell.clear()
         finally:
             await self.stop()

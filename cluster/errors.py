@@ -1,13 +1,13 @@
 """Why a request is refused, before anything was changed. `serve_app` gives each its status.
 
-    RequestError
-    ├── NotFoundError      no such resource, or not the caller's              (404)
-    ├── InvalidInputError  a value that can never be right                    (400)
-    ├── InvalidStateError  the resource is not in a state that allows this    (400)
-    ├── ConflictError      something of that name or kind exists already      (409)
-    ├── OverQuotaError     the project has no quota left for this             (413)
-    ├── ForbiddenError     the caller may not do this to this resource        (403)
-    └── UnavailableError   a part of the service that this needs is not there (503)
+RequestError
+├── NotFoundError      no such resource, or not the caller's              (404)
+├── InvalidInputError  a value that can never be right                    (400)
+├── InvalidStateError  the resource is not in a state that allows this    (400)
+├── ConflictError      something of that name or kind exists already      (409)
+├── OverQuotaError     the project has no quota left for this             (413)
+├── ForbiddenError     the caller may not do this to this resource        (403)
+└── UnavailableError   a part of the service that this needs is not there (503)
 """
 
 from __future__ import annotations

@@ -67,7 +67,8 @@ class IdentitySettings(_Frozen):
 
 
 class BackendSettings(_Frozen):
-    """A backend: its driver, the driver's own options, and which nodes run it (Ray label selector; empty: all nodes)."""
+    """A backend: its driver, the driver's own options, and which nodes run it (Ray label selector;
+    empty: all nodes)."""
 
     driver: str = "reflink"
     label_selector: dict[str, str] = Field(default_factory=dict)
@@ -110,16 +111,26 @@ class SchedulerSettings(_Frozen):
     max_attempts: int = Field(default=3, ge=1, le=20)
 
 
+def _default_state_dir() -> Path:
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "pumice"
+
+
+def _host_name() -> str:
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())
+    return name if _NAME.fullmatch(name) else "localhost"
+
+
 class Settings(BaseSettings):
     """Everything an instance is told. `state_dir` holds its database, pools, secrets, logs and sockets (mode 0700)."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
-    state_dir: Path = Field(default_factory=lambda: _default_state_dir())
+    state_dir: Path = Field(default_factory=_default_state_dir)
     listen: str = "127.0.0.1"
     port: int = Field(default=8776, ge=1, le=65535)
     replicas: int = Field(default=2, ge=1, le=64)
-    host_name: str = Field(default_factory=lambda: _host_name())
+    host_name: str = Field(default_factory=_host_name)
     region: str = "RegionOne"
     availability_zone: str = "nova"
     database_url: SecretStr | None = None
@@ -151,7 +162,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _noauth_is_local(self) -> Self:
         if self.identity.mode is IdentityMode.NOAUTH and not is_loopback(self.listen):
-            raise ValueError(f"identity.mode 'noauth' is refused on {self.listen}: listen on 127.0.0.1, or authenticate")
+            raise ValueError(
+                f"identity.mode 'noauth' is refused on {self.listen}: listen on 127.0.0.1, or authenticate"
+            )
         if self.timing.service_down <= 2 * self.timing.heartbeat:
             raise ValueError("timing.service_down must be more than twice timing.heartbeat")
         return self
@@ -172,11 +185,11 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003 -- pydantic-settings calls it so
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
 
@@ -229,13 +242,3 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         old = merged.get(key)
         merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
-
-
-def _default_state_dir() -> Path:
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "pumice"
-
-
-def _host_name() -> str:
-    name = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())
-    return name if _NAME.fullmatch(name) else "localhost"

@@ -33,9 +33,7 @@ async def undo(run: Run, failure: Failure) -> None:
 
     def record(db: Connection) -> None:
         subjects.set_snapshot(db, run, status=SnapshotStatus.ERROR)
-        subjects.explain(
-            db, run, failure, Action.SNAPSHOT_CREATE, Detail.SNAPSHOT_CREATE_ERROR, ResourceType.SNAPSHOT
-        )
+        subjects.explain(db, run, failure, Action.SNAPSHOT_CREATE, Detail.SNAPSHOT_CREATE_ERROR, ResourceType.SNAPSHOT)
 
     await run.fail(failure.message, record)
 

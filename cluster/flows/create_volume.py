@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -38,12 +39,12 @@ async def forward(run: Run) -> None:
         host = placed["host"]
         if f"retract.{attempt}" not in run.entry.steps:
             try:
-                await run.last_step("provision", lambda: _provision(run, host, volume, source), _available(run))
+                await run.last_step("provision", partial(_provision, run, host, volume, source), _available(run))
                 return
             except NoSpaceError:
                 if source is not None or attempt >= run.context.settings.scheduler.max_attempts:
                     raise
-        await run.step(f"retract.{attempt}", lambda: _retract(run, host))
+        await run.step(f"retract.{attempt}", partial(_retract, run, host))
         tried.append(host)
 
 
@@ -53,7 +54,7 @@ async def undo(run: Run, failure: Failure) -> None:
     while placed := run.entry.steps.get(f"place.{attempt}"):
         if f"retract.{attempt}" not in run.entry.steps:
             host = placed["host"]
-            await run.step(f"retract.{attempt}", lambda host=host: _retract(run, host))  # type: ignore[misc]
+            await run.step(f"retract.{attempt}", partial(_retract, run, host))
         attempt += 1
 
     def record(db: Connection) -> None:

@@ -31,9 +31,7 @@ async def undo(run: Run, failure: Failure) -> None:
     busy = failure.error == "InUseError"
 
     def record(db: Connection) -> None:
-        subjects.set_snapshot(
-            db, run, status=SnapshotStatus.AVAILABLE if busy else SnapshotStatus.ERROR_DELETING
-        )
+        subjects.set_snapshot(db, run, status=SnapshotStatus.AVAILABLE if busy else SnapshotStatus.ERROR_DELETING)
         detail = Detail.SNAPSHOT_IS_BUSY if busy else Detail.SNAPSHOT_DELETE_ERROR
         subjects.explain(db, run, failure, Action.SNAPSHOT_DELETE, detail, ResourceType.SNAPSHOT)
 

@@ -43,9 +43,7 @@ async def undo(run: Run, failure: Failure) -> None:
     """A volume is never shrunk: it keeps its old size in the records and says `error_extending`."""
 
     def record(db: Connection) -> None:
-        subjects.set_volume(
-            db, run, target_size_gib=None, status=VolumeStatus.ERROR_EXTENDING, previous_status=None
-        )
+        subjects.set_volume(db, run, target_size_gib=None, status=VolumeStatus.ERROR_EXTENDING, previous_status=None)
         subjects.explain(db, run, failure, Action.EXTEND_VOLUME, Detail.DRIVER_FAILED_EXTEND)
 
     await run.fail(failure.message, record)

@@ -1,6 +1,6 @@
 """What flows read and write of the resources they work on.
 
-    GoneError   the resource's row is not there any more; its operation has nothing left to do
+GoneError   the resource's row is not there any more; its operation has nothing left to do
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 from sqlmodel import col
 
+from cluster.flows.run import Failure, Run
 from cluster.messages.catalogue import Action, Detail, ResourceType
 from cluster.messages.intents import tell
-from cluster.flows.run import Failure, Run
 from cluster.snapshots.records import Snapshot
 from cluster.volume_types.records import VolumeType
 from cluster.volumes.records import Volume

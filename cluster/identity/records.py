@@ -1,4 +1,4 @@
-"""Users, projects and role assignments of the embedded identity."""
+"""Users, projects, role assignments and revoked tokens of the embedded identity."""
 
 from __future__ import annotations
 
@@ -39,3 +39,13 @@ class RoleAssignment(SQLModel, table=True):
     user_id: str = Field(primary_key=True, max_length=64, foreign_key="identity_user.id")
     project_id: str = Field(primary_key=True, max_length=64, foreign_key="identity_project.id")
     role: str = Field(primary_key=True, max_length=32)
+
+
+class RevokedToken(SQLModel, table=True):
+    """A token that was given back before its time. `expires_at` (seconds since the epoch) is when it would have ended
+    by itself; after that the row says nothing any more and is removed."""
+
+    __tablename__ = "identity_revoked"
+
+    audit_id: str = Field(primary_key=True, max_length=64)
+    expires_at: float = Field(index=True)

@@ -1,6 +1,6 @@
 """Reading and writing operations and their steps. Every write is fenced by the conductor's epoch.
 
-    FencedError   another conductor holds the lease now, or the operation is closed: stop at once, write nothing
+FencedError   another conductor holds the lease now, or the operation is closed: stop at once, write nothing
 """
 
 from __future__ import annotations
@@ -118,8 +118,7 @@ def close(db: Connection, operation_id: str, epoch: int, now: str, error: str | 
 def count_live(db: Connection) -> int:
     """How many operations are in flight."""
     return int(
-        db.execute(select(func.count()).select_from(_OP).where(_OP.c.state == OperationState.LIVE)).scalar()
-        or 0
+        db.execute(select(func.count()).select_from(_OP).where(_OP.c.state == OperationState.LIVE)).scalar() or 0
     )
 
 

@@ -31,6 +31,7 @@ class Scheduler:
         # As reported, and the same with the ledger's promises counted: kept ready, so that a decision builds nothing.
         self._reported: dict[str, PoolState] = {}
         self._counted: dict[str, PoolState] = {}
+        self._pools_of: dict[str, list[str]] = {}
         self._disabled: set[str] = set()
 
     def report(
@@ -67,6 +68,7 @@ class Scheduler:
             for pool in pools
         ]
         self.forget(name.service)
+        self._pools_of[name.service] = list(dict.fromkeys(state.host for state in states))
         for state in states:
             self._ledger.reported(state.host)
             self._reported[state.host] = state
@@ -75,15 +77,16 @@ class Scheduler:
     def set_service(self, host: str, *, up: bool, enabled: bool) -> None:
         """Say that the service `host` is up or down, enabled or disabled, between its reports or before the first."""
         self._note(host, enabled)
-        for pool in [pool for pool in self._reported.values() if pool.service == host]:
-            if (pool.service_up, pool.service_enabled) != (up, enabled):
-                self._reported[pool.host] = pool.with_service(up=up, enabled=enabled)
-                self._recount(pool.host)
+        for pool in self._pools_of.get(host, ()):
+            state = self._reported[pool]
+            if (state.service_up, state.service_enabled) != (up, enabled):
+                self._reported[pool] = state.with_service(up=up, enabled=enabled)
+                self._recount(pool)
 
     def forget(self, host: str) -> None:
         """Drop the pools of the service `host`; promises on them stay, and count again if it comes back."""
-        for pool in [pool for pool in self._reported.values() if pool.service == host]:
-            del self._reported[pool.host], self._counted[pool.host]
+        for pool in self._pools_of.pop(host, ()):
+            del self._reported[pool], self._counted[pool]
 
     def place(self, request: PlacementRequest) -> Placement:
         """Choose a pool and promise the room. Raises NoPlacementError.
@@ -95,7 +98,10 @@ class Scheduler:
         if held is not None and self._answers(held, request):
             self._promise(request, held.host)
             return Placement(held.host, repeated=True)
-        if held is not None and request.operation is not Operation.EXTEND:
+        if request.operation is Operation.EXTEND:
+            # The records may show the size aimed at before its room was looked for: only what it has counts.
+            self.resize(request.volume_id, request.current_size_gib)
+        else:
             self.release(request.volume_id)
         decision = decide(self._counted.values(), request, self._settings, self._rng)
         if isinstance(decision, Refusal):
@@ -132,7 +138,7 @@ class Scheduler:
         if held.host not in self._counted or request.required_host not in (None, held.host, service):
             return False
         if request.operation is Operation.EXTEND:
-            return held.gib == request.size_gib
+            return held.since is not None and held.gib == request.size_gib
         return held.host not in request.exclude_hosts and service not in request.exclude_hosts
 
     def _note(self, service: str, enabled: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sqlmodel import SQLModel
+
 import cluster.identity.records
 import cluster.journal.records
 import cluster.messages.records
@@ -10,6 +12,5 @@ import cluster.services.records
 import cluster.snapshots.records
 import cluster.volume_types.records
 import cluster.volumes.records  # noqa: F401
-from sqlmodel import SQLModel
 
 metadata = SQLModel.metadata

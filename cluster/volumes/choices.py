@@ -6,27 +6,24 @@ and its sentences. Must not know HTTP.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, exists, select
+from sqlalchemy import Connection, bindparam, select
 
 from cluster.caller import Caller
 from cluster.errors import InvalidInputError, NotFoundError, RequestError
 from cluster.services.records import Service
 from cluster.settings import Settings
-from cluster.volume_types.records import DefaultType, VolumeType, VolumeTypeAccess
+from cluster.volume_types import queries as types
+from cluster.volume_types.records import VolumeType
 from cluster.volumes.refusals import invalid_input
 
 _TYPE: Final = VolumeType.metadata.tables["volume_type"].c
-_ACCESS: Final = VolumeTypeAccess.metadata.tables["volume_type_access"].c
-_DEFAULT: Final = DefaultType.metadata.tables["default_type"].c
 _SERVICE: Final = Service.metadata.tables["service"].c
-_SELECT: Final = select(_TYPE.id, _TYPE.name, _TYPE.extra_specs)
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
-_MIN, _MAX, _ZONES = "provisioning:min_vol_size", "provisioning:max_vol_size", "RESKEY:availability_zones"
+_OF_ID: Final = select(_TYPE.id, _TYPE.name, _TYPE.extra_specs).where(_TYPE.id == bindparam("id"))
+_MIN, _MAX = "provisioning:min_vol_size", "provisioning:max_vol_size"
 
 
 class DefaultTypeMissingError(RequestError):
@@ -49,7 +46,7 @@ class TypeChoice:
     @property
     def zones(self) -> frozenset[str] | None:
         """The availability zones it is restricted to; None when it is not."""
-        text = self.extra_specs.get(_ZONES)
+        text = self.extra_specs.get(types.ZONES_KEY)
         return frozenset(zone.strip() for zone in text.split(",") if zone.strip()) if text else None
 
     def check_size(self, size_gib: int) -> None:
@@ -69,30 +66,21 @@ class TypeChoice:
 
 def asked_type(db: Connection, caller: Caller, id_or_name: str) -> TypeChoice:
     """The type of that id or name. Raises NotFoundError, for a private type without access too."""
-    by_id = bool(_UUID.fullmatch(id_or_name))
-    found = (_one(db, _TYPE.id == id_or_name, caller) if by_id else None) or _one(db, _TYPE.name == id_or_name, caller)
-    if found is None:
-        raise NotFoundError.of("Volume type" if by_id else "Volume type with name", id_or_name)
-    return found
+    return _choice(types.by_name_or_id(db, caller, id_or_name))
 
 
 def type_of(db: Connection, type_id: str | None) -> TypeChoice | None:
     """The type of a volume that has it already, whoever asks."""
-    return _one(db, _TYPE.id == type_id) if type_id else None
+    row = db.execute(_OF_ID, {"id": type_id}).mappings().first() if type_id else None
+    return _choice(row) if row else None
 
 
 def default_type(db: Connection, settings: Settings, caller: Caller) -> TypeChoice:
     """The type of the project's volumes when none is asked for. Raises DefaultTypeMissingError."""
-    own = db.execute(select(_DEFAULT.volume_type_id).where(_DEFAULT.project_id == caller.project_id)).scalar()
-    if own is not None:
-        return asked_type(db, caller, own)
-    found = _one(db, _TYPE.name == settings.default_volume_type)
-    if found is None:
-        raise DefaultTypeMissingError(
-            "The request cannot be fulfilled as the default volume type "
-            f"{settings.default_volume_type} cannot be found."
-        )
-    return found
+    try:
+        return _choice(types.default_of(db, caller.project_id, settings.default_volume_type))
+    except NotFoundError as error:
+        raise DefaultTypeMissingError(str(error)) from error
 
 
 def check_compatible(asked: TypeChoice, of_source: TypeChoice, kind: str) -> None:
@@ -137,10 +125,5 @@ def zone_of(
     return zone
 
 
-def _one(db: Connection, condition: ColumnElement[bool], caller: Caller | None = None) -> TypeChoice | None:
-    statement = _SELECT.where(condition)
-    if caller is not None and not caller.is_admin:
-        granted = exists().where(_ACCESS.volume_type_id == _TYPE.id, _ACCESS.project_id == caller.project_id)
-        statement = statement.where(_TYPE.is_public.is_(True) | granted)
-    row: Any = db.execute(statement).first()
-    return TypeChoice(row.id, row.name, row.extra_specs) if row else None
+def _choice(row: Mapping[Any, Any]) -> TypeChoice:
+    return TypeChoice(row["id"], row["name"], row["extra_specs"])

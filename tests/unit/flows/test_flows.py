@@ -57,7 +57,8 @@ async def test_no_room_anywhere_is_told_to_the_user(bench: Bench, uuid: Uuid) ->
     assert (row.status, row.host) == ("error", None)
     [message] = await bench.messages()
     assert message.startswith("schedule allocate volume:Could not find any available weighted backend.")
-    assert "CapacityFilter" in message and "h1@memory#memory" in message
+    assert "CapacityFilter" in message
+    assert "h1@memory#memory" in message
     assert set((await bench.states()).values()) == {"failed"}
 
 
@@ -78,9 +79,7 @@ async def test_a_pool_that_turns_out_full_is_left_and_everything_taken_back(
     assert bench.cluster.desk._scheduler.pools_view()[0].allocated_gib == 0
 
 
-async def test_a_backend_that_is_away_is_tried_again_and_not_moved(
-    bench: Bench, uuid: Uuid, monkeypatch: Any
-) -> None:
+async def test_a_backend_that_is_away_is_tried_again_and_not_moved(bench: Bench, uuid: Uuid, monkeypatch: Any) -> None:
     calls = 0
     ensure = MemoryBackend.ensure_volume
 
@@ -102,9 +101,7 @@ async def test_a_backend_that_is_away_is_tried_again_and_not_moved(
     assert await bench.objects() == {("volume", uuid(1), 1)}
 
 
-async def test_a_refusal_for_now_ends_as_an_error_with_a_reason(
-    bench: Bench, uuid: Uuid, monkeypatch: Any
-) -> None:
+async def test_a_refusal_for_now_ends_as_an_error_with_a_reason(bench: Bench, uuid: Uuid, monkeypatch: Any) -> None:
     async def closed(*_args: object) -> None:
         raise BackendUnavailableError("/srv/pool is not mounted")
 
