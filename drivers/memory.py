@@ -171,7 +171,7 @@ class MemoryBackend:
 
     async def ensure_volume(self, pool: str, spec: VolumeSpec) -> Observed:
         """See `Backend`."""
-        return self._ensure(pool, ObjectKind.VOLUME, spec.id, spec.size_gib, lambda size_bytes: _Object(size_bytes))
+        return self._ensure(pool, ObjectKind.VOLUME, spec.id, spec.size_gib, _Object)
 
     async def ensure_volume_absent(self, pool: str, volume_id: str) -> None:
         """See `Backend`; snapshots and clones of the volume stand alone and stay."""

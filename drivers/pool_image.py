@@ -83,7 +83,7 @@ def _ensure_image(image: Path, size_gib: int) -> None:
     finally:
         os.close(descriptor)
     # Crash window: a formatted image without its name; the next call begins again.
-    os.rename(partial, image)
+    partial.rename(image)
     durable.sync_directory(image.parent)
 
 

@@ -1,8 +1,8 @@
 """The reflink driver: the protocols of `drivers.protocols` over a pool of sparse files.
 
 This module brings asyncio to the blocking calls of `pool.py`: one hop to a thread a call, calls on one object one after
-the other. A call whose awaiter is cancelled still runs to its end, holding its locks, so that a repeat or a deletion
-comes after it.
+the other in the order they were made. A call whose awaiter is cancelled does nothing if it has not begun, and runs to
+its end otherwise, so that a repeat or a deletion comes after it.
 """
 
 from __future__ import annotations
@@ -186,18 +186,27 @@ class ReflinkBackend:
         return await self._run(pool, (spec.id, source.id), lambda: self._pool.ensure_volume_from_volume(spec, source))
 
     async def _run(self, pool: str, ids: tuple[str, ...], work: Callable[[], T]) -> T:
-        """Run `work` in a thread while holding the locks of `ids`, to its end even when the caller is cancelled."""
+        """Run `work` in a thread, alone on `ids`; once begun, to its end even if the caller is cancelled."""
         for object_id in ids:
             checked_id(object_id)
         if pool != self._pool.name:
             raise FinalError(f"this backend has no pool {pool!r}; its pool is {self._pool.name!r}")
         if self._threads is None:
             raise BackendUnavailableError(f"pool {pool} is not open")
-        task = asyncio.ensure_future(self._locked(self._threads, ids, work))
+        begun = asyncio.Event()
+        task = asyncio.ensure_future(self._locked(self._threads, ids, work, begun))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not begun.is_set():
+                task.cancel()
+            raise
 
-    async def _locked(self, threads: ThreadPoolExecutor, ids: tuple[str, ...], work: Callable[[], T]) -> T:
+    async def _locked(
+        self, threads: ThreadPoolExecutor, ids: tuple[str, ...], work: Callable[[], T], begun: asyncio.Event
+    ) -> T:
         async with self._locks.holding(*ids):
+            begun.set()
             return await asyncio.get_running_loop().run_in_executor(threads, work)

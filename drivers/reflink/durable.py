@@ -35,12 +35,12 @@ def write_whole(path: Path, text: str, *, checkpoint: Checkpoint = pass_by, name
     Passes the checkpoints `<name>-written` and `<name>-renamed`.
     """
     partial = path.with_name(f".partial-{path.name.lstrip('.')}")
-    with open(partial, "w", encoding="utf-8") as stream:
+    with partial.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
     checkpoint(f"{name}-written")
-    os.replace(partial, path)
+    partial.replace(path)
     # Crash window: the new name may not be on disk yet; whoever repeats the call writes it again.
     checkpoint(f"{name}-renamed")
     sync_directory(path.parent)

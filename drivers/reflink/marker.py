@@ -8,7 +8,6 @@ like an empty directory; so that no second pool is begun there, an identity file
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +61,7 @@ def refuse_strange(directory: Path, identity_file: Path | None) -> None:
             f"pool {expected} {state} at {directory}; mount it, or delete {identity_file} to begin a new pool"
         )
     if found is None and directory.is_dir():
-        strange = sorted(set(os.listdir(directory)) - _NOTHING)
+        strange = sorted({entry.name for entry in directory.iterdir()} - _NOTHING)
         if strange:
             raise BackendUnavailableError(
                 f"{directory} is no pool and not empty (it holds {strange[0]!r}); choose an empty directory"

@@ -75,7 +75,7 @@ class Shelf:
             finally:
                 os.close(descriptor)
             self._checkpoint("synced")
-            os.rename(partial, self.path(object_id))
+            partial.rename(self.path(object_id))
         except OSError:
             # A partial that cannot be removed either is harmless: a repeat or the next open removes it.
             with contextlib.suppress(OSError):
@@ -112,9 +112,9 @@ class Shelf:
 
     def sweep(self) -> int:
         """Remove every partial; only for a holder of the pool, while no call runs. Returns how many there were."""
-        partials = [entry.path for entry in os.scandir(self.directory) if entry.name.startswith(PARTIAL_PREFIX)]
+        partials = [path for path in self.directory.iterdir() if path.name.startswith(PARTIAL_PREFIX)]
         for partial in partials:
-            os.unlink(partial)
+            partial.unlink()
         return len(partials)
 
     def scan(self) -> Iterator[tuple[str, os.stat_result, str | None]]:
