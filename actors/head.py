@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from actors import processes
@@ -38,7 +39,7 @@ class Head:
         self._settings = settings
         self._instance = instance
         self.environment = environment(settings, instance)
-        self._gcs_argv: tuple[str, ...] = ()
+        self._daemons: dict[str, tuple[processes.Process, str]] = {}
 
     def start(self, log: Path) -> None:
         """Start it; return when it answers. `log` gets what Ray prints. Raises HeadError."""
@@ -68,23 +69,29 @@ class Head:
                 processes.send(process, self._instance.mark, signal.SIGTERM)
 
     def attend(self) -> None:
-        """Remember how the running GCS was started."""
-        for process in processes.find(self._instance.mark, _GCS):
-            self._gcs_argv = process.argv
+        """Remember which processes make up the running head, and how its GCS was started."""
+        for process in processes.find(self._instance.mark, _GCS, _RAYLET):
+            self._daemons[process.name] = process, processes.started_at(process.pid)
 
     def gcs_lives(self) -> bool:
         """Whether the cluster's directory service runs."""
-        return bool(processes.find(self._instance.mark, _GCS))
+        return self._lives(_GCS)
 
     def raylet_lives(self) -> bool:
         """Whether the head's own node runs; all actors here end with it."""
-        return bool(processes.find(self._instance.mark, _RAYLET))
+        return self._lives(_RAYLET)
+
+    def _lives(self, name: str) -> bool:
+        process, started_at = self._daemons.get(name, (None, ""))
+        return (
+            process is not None and processes.is_alive(process.pid) and processes.started_at(process.pid) == started_at
+        )
 
     def restart_gcs(self, log: Path) -> None:
         """Start the GCS again as it was. It reads its memory back from disk and the raylets find it on the old port."""
         with log.open("ab") as output:
-            subprocess.Popen(
-                self._gcs_argv,
+            started = subprocess.Popen(
+                self._daemons[_GCS][0].argv,
                 env=self.environment,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
@@ -92,6 +99,8 @@ class Head:
                 stderr=output,
                 start_new_session=True,
             )
+        old = self._daemons[_GCS][0]
+        self._daemons[_GCS] = replace(old, pid=started.pid), processes.started_at(started.pid)
 
     def stop(self) -> list[processes.Process]:
         """End every process of the instance; return those that would not go."""

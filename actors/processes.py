@@ -41,7 +41,7 @@ def find(mark: str, *names: str) -> list[Process]:
     ]
 
 
-def stop(mark: str, *, first: Collection[str], grace_seconds: float = 5.0) -> list[Process]:
+def stop(mark: str, *, first: Collection[str], grace_seconds: float = 1.0) -> list[Process]:
     """End every process of the instance: those named `first` are asked and given the grace, then all are killed.
 
     Returns those which even then did not go within ten seconds.

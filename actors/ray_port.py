@@ -260,7 +260,12 @@ def deploy_http(
         http_options=options,
         logging_config=logs,
     )
-    deployment = serve.deployment(serve.ingress(builder)(_Api)).options(  # type: ignore[attr-defined]
+
+    def build() -> Any:
+        # Serve takes a plain function for a builder, and anything else that can be called for the application itself.
+        return builder()
+
+    deployment = serve.deployment(serve.ingress(build)(_Api)).options(  # type: ignore[attr-defined]
         name="api",
         num_replicas=replicas,
         max_ongoing_requests=max_ongoing_requests,
@@ -269,7 +274,18 @@ def deploy_http(
         health_check_period_s=5,
         health_check_timeout_s=10,
     )
-    serve.run(deployment.bind(), name=name, route_prefix="/", logging_config=logs)
+    try:
+        serve.run(deployment.bind(), name=name, route_prefix="/", logging_config=logs)
+    except RuntimeError as error:
+        raise RuntimeError(f"the API's replicas do not start: {_why(name) or error}") from error
+
+
+def _why(name: str) -> str:
+    """The last line of what a replica of the application died of, as far as Serve knows."""
+    application = serve.status().applications.get(name)
+    messages = [deployment.message for deployment in application.deployments.values()] if application else []
+    lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "Error" in line), "")
 
 
 def http_ready(name: str) -> bool:
@@ -282,8 +298,9 @@ def http_ready(name: str) -> bool:
 
 def serve_running() -> bool:
     """Whether Serve has been started in this cluster."""
+    name, namespace = _SERVE_CONTROLLER
     try:
-        ray.get_actor(*_SERVE_CONTROLLER)
+        ray.get_actor(name, namespace)
     except ValueError:
         return False
     return True
@@ -298,6 +315,6 @@ def undeploy(name: str) -> None:
 def _serve_address() -> tuple[str | None, int] | None:
     if not serve_running():
         return None
-    reference: Any = ray.get_actor(*_SERVE_CONTROLLER).get_http_config.remote()
-    options: Any = ray.get([reference], timeout=60)[0]
+    controller: Any = ray.get_actor(*_SERVE_CONTROLLER)
+    options: Any = ray.get(controller.get_http_config.remote(), timeout=60)
     return options.host, options.port

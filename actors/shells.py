@@ -32,7 +32,7 @@ class ConductorActor:
 
     async def __init__(self, settings_path: str) -> None:  # type: ignore[misc]
         settings = load_effective(Path(settings_path))
-        logs.configure("conductor", settings.state_dir / "logs")
+        logs.configure(settings.state_dir / "logs", "conductor")
         context = Context(
             store=open_store(settings.database),
             outside=Outside(),
@@ -57,7 +57,7 @@ class SchedulerActor:
 
     async def __init__(self, settings_path: str) -> None:  # type: ignore[misc]
         settings = load_effective(Path(settings_path))
-        logs.configure("scheduler", settings.state_dir / "logs")
+        logs.configure(settings.state_dir / "logs", "scheduler")
         self._desk = Desk(open_store(settings.database), Outside(), settings)
         await self._desk.start()
         self._tasks = [asyncio.create_task(self._desk.serve())]
@@ -90,7 +90,7 @@ class VolumeActor:
         self, host_name: str, backend_name: str, backend: BackendSettings, zone: str, heartbeat: float, state_dir: str
     ) -> None:
         directory = Path(state_dir)
-        logs.configure(f"volume-{host_name}-{backend_name}", directory / "logs")
+        logs.configure(directory / "logs", f"volume-{host_name}-{backend_name}")
         labels = ray_port.own_labels()
         self._host = VolumeHost(
             f"{host_name}@{backend_name}",

@@ -7,17 +7,20 @@ Loggers are got by `structlog.get_logger()`; before `configure` they print nothi
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import json
 import logging
 import logging.handlers
 import os
 import re
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from heapq import merge
 from pathlib import Path
 from typing import Any
 
+import orjson
 import structlog
 
 from cluster.outside import stamp
@@ -39,7 +42,7 @@ class _OwnFile(logging.handlers.RotatingFileHandler):
         return os.fdopen(descriptor, "a", encoding="utf-8")
 
 
-def configure(process: str, directory: Path, level: str = "INFO") -> Path:
+def configure(directory: Path, process: str, level: str = "INFO") -> Path:
     """Send this process's events to `<directory>/<process>.jsonl` (made 0700, the file 0600); return its path.
 
     Other libraries' events go there from level WARNING up. Safe to repeat.
@@ -60,7 +63,7 @@ def configure(process: str, directory: Path, level: str = "INFO") -> Path:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(default=str),
+                structlog.processors.JSONRenderer(serializer=_json),
             ],
         )
     )
@@ -85,8 +88,30 @@ def configure(process: str, directory: Path, level: str = "INFO") -> Path:
     return path
 
 
-def _named(*_: Any) -> logging.Logger:
-    return logging.getLogger("pumice")
+def free_name(directory: Path, process: str) -> str:
+    """`process-0`, `process-1`, …: the first that no living process has got from here. It is ours until we end.
+
+    For processes of which there are several: two that rotate one file would lose lines.
+    """
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for number in itertools.count():
+        name = f"{process}-{number}"
+        descriptor = os.open(directory / f".{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+        else:
+            return name
+    raise AssertionError("numbers do not end")
+
+
+def _named(*names: str) -> logging.Logger:
+    return logging.getLogger(names[0] if names else "pumice")
+
+
+def _json(event: Any, **_: Any) -> str:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def _with(process: str) -> structlog.typing.Processor:
@@ -118,26 +143,12 @@ def _redacted(key: str, value: Any) -> Any:
     return value
 
 
-def read(directory: Path, **wanted: str) -> Iterator[dict[str, Any]]:
-    """The events of all files in `directory` in order of time; of them those whose fields equal `wanted`."""
+def read(directory: Path, wanted: Callable[[dict[str, Any]], bool] = lambda _: True) -> Iterator[dict[str, Any]]:
+    """The wanted events of all files in `directory` in order of time."""
     files: dict[str, list[Path]] = {}
     for path in directory.glob("*.jsonl*"):
         files.setdefault(path.name.split(".jsonl")[0], []).append(path)
     yield from merge(*(_events(paths, wanted) for paths in files.values()), key=_when)
-
-
-def _when(event: dict[str, Any]) -> str:
-    return str(event.get("time", ""))
-
-
-def _events(paths: list[Path], wanted: dict[str, str]) -> Iterator[dict[str, Any]]:
-    # The oldest file has the highest number.
-    for path in sorted(paths, key=lambda item: -_number(item)):
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                event = parse(line)
-                if event is not None and matches(event, wanted):
-                    yield event
 
 
 def parse(line: str) -> dict[str, Any] | None:
@@ -149,9 +160,18 @@ def parse(line: str) -> dict[str, Any] | None:
     return event if isinstance(event, dict) else None
 
 
-def matches(event: dict[str, Any], wanted: dict[str, str]) -> bool:
-    """Whether each wanted field of the event has the wanted value."""
-    return all(event.get(key) == value for key, value in wanted.items())
+def _events(paths: list[Path], wanted: Callable[[dict[str, Any]], bool]) -> Iterator[dict[str, Any]]:
+    # The oldest file has the highest number.
+    for path in sorted(paths, key=lambda item: -_number(item)):
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                event = parse(line)
+                if event is not None and wanted(event):
+                    yield event
+
+
+def _when(event: dict[str, Any]) -> str:
+    return str(event.get("time", ""))
 
 
 def _number(path: Path) -> int:

@@ -141,7 +141,7 @@ def limits(db: Connection, quotas: QuotaSettings, project_id: str) -> dict[str, 
 
 def class_limits(db: Connection, class_name: str) -> dict[str, int]:
     """The limits written for a class, by stored name; empty for a class nobody wrote."""
-    return dict(db.execute(_CLASS_LIMITS, {"name": class_name}).tuples().all())
+    return dict(db.execute(_CLASS_LIMITS, {"name": class_name}).all())
 
 
 def check(db: Connection, quotas: QuotaSettings, project_id: str, claim: Claim) -> None:
@@ -198,7 +198,7 @@ def _counts(db: Connection, project_id: str) -> dict[str | None, _Count]:
 
 
 def _own_limits(db: Connection, project_id: str) -> dict[str, int]:
-    return dict(db.execute(_OWN_LIMITS, {"project": project_id}).tuples().all())
+    return dict(db.execute(_OWN_LIMITS, {"project": project_id}).all())
 
 
 def _stored_limits(db: Connection, quotas: QuotaSettings, own: dict[str, int]) -> dict[str, int]:

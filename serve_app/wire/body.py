@@ -30,7 +30,7 @@ _TYPE_NAMES = {
 }
 
 
-class ClientGone(Exception):
+class ClientGoneError(Exception):
     """The client went away while its body was read; nobody waits for an answer."""
 
 
@@ -45,13 +45,13 @@ def check_length(header: str | None, limit: int) -> None:
 
 
 async def read(receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises OverLimit as soon as more than `limit` bytes have come, ClientGone."""
+    """The whole body. Raises OverLimit as soon as more than `limit` bytes have come, ClientGoneError."""
     parts: list[bytes] = []
     size = 0
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            raise ClientGone
+            raise ClientGoneError
         part = message.get("body", b"")
         size += len(part)
         if size > limit:
@@ -96,30 +96,18 @@ def validated(model: type[BaseModel], value: Any, field: str | None = None) -> B
 def _refusal(error: ErrorDetails, value: Any, field: str | None) -> Fault:
     """Cinder's sentence for the first error. Union members appear in `loc` too, so the body itself is followed."""
     name, here = field, value
-    for step in error["loc"]:
-        if isinstance(here, dict) and step in here:
-            name, here = str(step), here[step]
-        elif isinstance(here, list) and isinstance(step, int) and step < len(here):
-            name, here = str(step), here[step]
-        else:
-            break
     kind, last = error["type"], str(error["loc"][-1]) if error["loc"] else ""
-    if kind == "extra_forbidden" and isinstance(here, dict) is False:
-        name, here = _parent(error, value, field)
+    for step in error["loc"][:-1] if kind == "extra_forbidden" else error["loc"]:
+        listed = isinstance(here, list) and isinstance(step, int) and step < len(here)
+        if not listed and not (isinstance(here, dict) and step in here):
+            break
+        name, here = str(step), here[step]
     secret = name is not None and _is_secret(name)
     reason = _reason(kind, last, here, error, secret)
     if name is None:
         return BadRequest(reason)
     shown = "***" if secret else _cut(str(_masked(here)))
     return BadRequest(f"Invalid input for field/attribute {_cut(name)}. Value: {shown}. {reason}")
-
-
-def _parent(error: ErrorDetails, value: Any, field: str | None) -> tuple[str | None, Any]:
-    name, here = field, value
-    for step in error["loc"][:-1]:
-        if isinstance(here, dict) and step in here:
-            name, here = str(step), here[step]
-    return name, here
 
 
 def _reason(kind: str, last: str, here: Any, error: ErrorDetails, secret: bool) -> str:

@@ -31,7 +31,7 @@ KEYS = {
 }
 
 
-class Fault(Exception):
+class Fault(Exception):  # noqa: N818 - every route says `raise NotFound(…)`
     """An answer other than success."""
 
     status: ClassVar[int] = 500
@@ -143,9 +143,7 @@ class Internal(Fault):
     status = 500
 
     def __init__(self) -> None:
-        super().__init__(
-            "The server has either erred or is incapable of performing the requested operation."
-        )
+        super().__init__("The server has either erred or is incapable of performing the requested operation.")
 
 
 class Unavailable(Fault):

@@ -19,6 +19,7 @@ METADATA_KEY = re.compile(r"[a-zA-Z0-9\-_:. /]{1,255}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _ONE_LINE = r"^[^\u0000-\u001f\u007f]*$"
+_ONE_LINE_NOT_BLANK = r"^[^\u0000-\u001f\u007f]*[^\u0000-\u0020\u007f\s][^\u0000-\u001f\u007f]*$"
 _LINES = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]*$"
 _TRUE = (True, "True", "TRUE", "true", "1", "ON", "On", "on", "YES", "Yes", "yes", "y", "t")
 _FALSE = (False, "False", "FALSE", "false", "0", "OFF", "Off", "off", "NO", "No", "no", "n", "f")
@@ -137,9 +138,7 @@ Name255 = Annotated[
 RequiredName255 = Annotated[
     str,
     AfterValidator(_not_blank),
-    WithJsonSchema(
-        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[^\u0000-\u001f\u007f]*[!-~][^\u0000-\u001f\u007f]*$"}
-    ),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255, "pattern": _ONE_LINE_NOT_BLANK}),
 ]
 """A name that must not be blank."""
 

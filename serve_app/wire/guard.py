@@ -20,9 +20,7 @@ _FRESH_SECONDS = 30.0
 
 def local_addresses() -> frozenset[str]:
     """The addresses of this machine's interfaces, without scope ids."""
-    return frozenset(
-        address.address.partition("%")[0] for items in psutil.net_if_addrs().values() for address in items
-    )
+    return frozenset(address.address.partition("%")[0] for items in psutil.net_if_addrs().values() for address in items)
 
 
 class Guard:
@@ -36,7 +34,7 @@ class Guard:
     ) -> None:
         self._closed = is_loopback(settings.listen)
         self._addresses, self._seconds = addresses, seconds
-        self._known: frozenset[str] = frozenset(("127.0.0.1", "::1"))
+        self._known: frozenset[str] = frozenset()
         self._read_at: float | None = None
 
     def admits(self, scope: Mapping[str, Any]) -> bool:
@@ -44,7 +42,7 @@ class Guard:
         if not self._closed:
             return True
         client = scope.get("client")
-        if client is None or client[0] in self._known:
+        if client is None or client[0] == "127.0.0.1":
             return True
         host = _plain(client[0])
         return host is None or is_loopback(host) or host in self._current()
@@ -52,7 +50,7 @@ class Guard:
     def _current(self) -> frozenset[str]:
         now = self._seconds()
         if self._read_at is None or now - self._read_at > _FRESH_SECONDS:
-            self._known = self._addresses() | {"127.0.0.1", "::1"}
+            self._known = self._addresses()
             self._read_at = now
         return self._known
 

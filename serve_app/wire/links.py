@@ -5,7 +5,7 @@ from __future__ import annotations
 from serve_app.wire.route import Call
 
 
-def links(call: Call, collection: str, id: str) -> list[dict[str, str]]:
+def links(call: Call, collection: str, id: str) -> list[dict[str, str]]:  # noqa: A002
     """`self` and `bookmark` of the item `id` in `collection` (`volumes`). They name the project if the request did."""
     below = call.prefix[len(call.base) + len("/v3") :]
     return [

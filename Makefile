@@ -1,0 +1,53 @@
+# What there is to do with a checkout. `make` alone says so.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.pumice-setup
+ARGS ?=
+
+.PHONY: help setup run test check bench lock packages openapi
+
+help:
+	@echo 'make setup   a virtual environment in $(VENV) with the locked packages (Python >= 3.11; PYTHON=… picks one)'
+	@echo 'make run     set up, then `pumice up` (ARGS="--port 8777 …")'
+	@echo 'make test    set up, then the unit, conformance and integration tests'
+	@echo 'make check   formatting, lint, types, import contracts, generated files'
+	@echo 'make bench   the benchmarks (ARGS=… goes to pytest)'
+	@echo 'make lock    resolve pyproject.toml anew into requirements.lock'
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@.ci/ensure_venv $(PYTHON) $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: setup
+	$(BIN)/pumice up $(ARGS)
+
+packages:
+	@.ci/ensure_packages tests/debian-packages.txt
+
+test: setup packages
+	$(BIN)/python -m pytest tests/unit tests/conformance $(ARGS)
+	$(BIN)/python -m pytest tests/integration $(ARGS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m serve_app.wire.openapi --check docs/openapi.json
+
+openapi: setup
+	$(BIN)/python -m serve_app.wire.openapi --write docs/openapi.json
+
+bench: setup packages
+	$(BIN)/python -m pytest tests/bench --timeout 3600 $(ARGS)
+
+lock: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip-tools>=7.5,<8'
+	$(BIN)/python -m piptools compile --quiet --strip-extras --generate-hashes --allow-unsafe --extra dev \
+	    --output-file requirements.lock pyproject.toml

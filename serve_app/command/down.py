@@ -1,0 +1,55 @@
+"""`pumice down`: stop an instance, or clear away what one that was killed has left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import click
+
+from actors import processes
+from actors.instance import mark_of
+from serve_app.command.options import STATE_DIR, fail, settings_of
+from serve_app.command.release import mounts_under, release
+from serve_app.command.run_file import RunFile
+
+_SECONDS = 90
+
+
+@click.command()
+@STATE_DIR
+def down(state_dir: Path | None) -> None:
+    """Stop the instance. Volumes stay where they are; `pumice up` finds them again."""
+    directory = settings_of(state_dir=state_dir).state_dir
+    file = RunFile(directory)
+    run = file.read()
+    if run is not None and run.is_alive():
+        _ask(run.pid)
+        deadline = time.monotonic() + _SECONDS
+        while run.is_alive():
+            if time.monotonic() > deadline:
+                fail(f"process {run.pid} has not ended after {_SECONDS} s; it may be killed: kill -9 {run.pid}")
+            time.sleep(0.1)
+    elif not processes.of_instance(mark_of(directory)) and not mounts_under(directory):
+        file.clear()
+        click.echo(f"nothing runs in {directory}")
+        return
+    if troubles := release(directory):
+        fail("\n".join(troubles))
+    file.clear()
+    click.echo("stopped")
+
+
+def _ask(pid: int) -> None:
+    try:
+        handle = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
+        finally:
+            os.close(handle)
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        fail(f"process {pid} is not yours to stop")

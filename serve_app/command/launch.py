@@ -1,0 +1,144 @@
+"""Bringing the service up inside a running Ray: `python -m serve_app.command.launch STATE_DIR`, started by `pumice up`.
+
+A process of its own, because it needs Ray, SQL and HTTP, 150 MB that the supervisor can do without, and because a
+process connected to Ray dies a minute after it has lost the head. Says each stage on a line; an error is one sentence.
+Safe to repeat: it looks what is there and makes the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import httpx
+from sqlalchemy import Connection, func, select
+
+from cluster.outside import Outside
+from cluster.services.records import Pool, Service
+from cluster.settings import Settings, SettingsError
+from cluster.settings_file import load_effective, settings_path
+from cluster.store.open import migrate, open_store
+from cluster.store.seam import Store
+
+APPLICATION = "pumice"
+READY_SECONDS = 120.0
+
+
+class LaunchError(Exception):
+    """The service did not come up; the message says which part."""
+
+
+async def prepare(settings: Settings) -> None:
+    """What needs no Ray: the database's schema, the first identities, clouds.yaml."""
+    from serve_app.command.credentials import ensure_credentials
+
+    say("database")
+    await migrate(settings.database)
+    say("identity")
+    store = open_store(settings.database)
+    try:
+        await ensure_credentials(store, settings, Outside())
+    finally:
+        await store.close()
+
+
+async def serve(settings: Settings) -> None:
+    """What needs Ray: actors, HTTP, waiting until a volume could be created. Raises LaunchError, ConnectionError."""
+    from actors import fleet, ray_port
+    from actors.head_environment import ray_address
+    from actors.instance import load_instance
+    from serve_app.deployment import build_app
+
+    instance = load_instance(settings.state_dir)
+    if instance is None:
+        raise LaunchError(f"{settings.state_dir}/run/instance.json is missing; run `pumice up`")
+    ray_port.connect(ray_address(settings, instance))
+    try:
+        say("actors")
+        await asyncio.to_thread(fleet.start, settings)
+        say("http")
+        await asyncio.to_thread(
+            ray_port.deploy_http,
+            partial(build_app, str(settings_path(settings.state_dir))),
+            name=APPLICATION,
+            replicas=settings.replicas,
+            host=settings.listen,
+            port=settings.port,
+        )
+        await _ready(settings)
+    finally:
+        ray_port.disconnect()
+
+
+async def _ready(settings: Settings) -> None:
+    say("pools")
+    store = open_store(settings.database)
+    try:
+        await _until(partial(_a_pool_is_up, store, settings), "no backend has reported a pool; see `pumice logs`")
+        await _until(partial(_http_answers, settings), f"nothing answers at {settings.endpoint}")
+    finally:
+        await store.close()
+
+
+async def _until(condition: Callable[[], object], otherwise: str) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        answer = condition()
+        if await answer if asyncio.iscoroutine(answer) else answer:
+            return
+        if time.monotonic() > deadline:
+            raise LaunchError(f"{otherwise} (after {READY_SECONDS:.0f} s)")
+        await asyncio.sleep(0.2)
+
+
+async def _a_pool_is_up(store: Store, settings: Settings) -> bool:
+    since = time.time() - settings.timing.service_down
+
+    def count(db: Connection) -> int:
+        pools = select(func.count()).select_from(Pool).join(Service, Service.host == Pool.service_host)  # type: ignore[arg-type]
+        alive = (Service.heartbeat_at >= since, Pool.reported_at >= since)
+        return int(db.execute(pools.where(*alive)).scalar() or 0)  # type: ignore[arg-type]
+
+    return await store.read(count) > 0
+
+
+async def _http_answers(settings: Settings) -> bool:
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.listen, settings.listen)  # noqa: S104
+    async with httpx.AsyncClient(trust_env=False) as client:
+        try:
+            answer = await client.get(f"http://{host}:{settings.port}/", timeout=5)
+        except httpx.HTTPError:
+            return False
+    return answer.status_code < 500
+
+
+def say(stage: str) -> None:
+    """Tell the supervisor what begins."""
+    print(stage, flush=True)
+
+
+def main(state_dir: str, *parts: str) -> int:
+    """Do the named parts (`prepare`, `serve`; both without) for the instance in `state_dir`; return the exit code."""
+    try:
+        settings = load_effective(settings_path(Path(state_dir)))
+        for part in (prepare, serve):
+            if not parts or part.__name__ in parts:
+                asyncio.run(part(settings))
+    except (SettingsError, LaunchError, ConnectionError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except Exception as error:  # the supervisor repeats it to a person; the traceback is for the log
+        import traceback
+
+        traceback.print_exc()
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:]))

@@ -1,0 +1,76 @@
+"""What `pumice status` reads from the database: services, pools, operations in flight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import SQLModel
+
+from cluster.journal.records import Operation, OperationState
+from cluster.services.records import Pool, Service
+from cluster.settings import Settings
+from cluster.store.open import open_store
+from cluster.store.seam import StoreError
+
+_SERVICE, _POOL, _OPERATION = (
+    SQLModel.metadata.tables[str(table.__tablename__)] for table in (Service, Pool, Operation)
+)
+
+
+@dataclass(frozen=True)
+class Records:
+    """Rows for people and programs; `error` says why there are none."""
+
+    services: list[dict[str, Any]] = field(default_factory=list)
+    pools: list[dict[str, Any]] = field(default_factory=list)
+    operations: list[dict[str, Any]] = field(default_factory=list)
+    error: str | None = None
+
+
+async def look(settings: Settings, now: float) -> Records:
+    """The records at `now` (seconds since the epoch)."""
+    since = now - settings.timing.service_down
+
+    def read(db: Connection) -> Records:
+        services = [_service(row, since) for row in db.execute(select(_SERVICE)).mappings()]
+        up = {row["host"] for row in services if row["state"] == "up"}
+        pools = [_pool(row, up) for row in db.execute(select(_POOL)).mappings()]
+        live = select(_OPERATION).where(_OPERATION.c.state == OperationState.LIVE).order_by(_OPERATION.c.created_at)
+        return Records(services, pools, [_operation(row) for row in db.execute(live).mappings()])
+
+    if settings.database.startswith("sqlite:") and not (settings.state_dir / "pumice.db").exists():
+        return Records(error="there is no database yet")
+    store = open_store(settings.database)
+    try:
+        return await store.read(read)
+    except (StoreError, SQLAlchemyError) as error:
+        return Records(error=str(error).splitlines()[0])
+    finally:
+        await store.close()
+
+
+def _service(row: Any, since: float) -> dict[str, Any]:
+    up = row["heartbeat_at"] >= since and row["backend_state"] != "down"
+    return {
+        "binary": row["binary"],
+        "host": row["host"],
+        "zone": row["availability_zone"],
+        "status": "disabled" if row["disabled"] else "enabled",
+        "state": "up" if up else "down",
+    }
+
+
+def _pool(row: Any, up: set[str]) -> dict[str, Any]:
+    return {
+        "name": row["name"],
+        "total_gib": row["stats"].get("total_capacity_gb"),
+        "free_gib": row["stats"].get("free_capacity_gb"),
+        "state": "up" if row["service_host"] in up else "down",
+    }
+
+
+def _operation(row: Any) -> dict[str, Any]:
+    return {key: row[key] for key in ("id", "kind", "resource_id", "request_id", "attempts", "created_at", "error")}

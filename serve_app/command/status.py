@@ -1,0 +1,73 @@
+"""`pumice status`: what runs, and whether a volume could be created now."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cluster.settings import Settings, SettingsError
+from cluster.settings_file import load_effective, settings_path
+from serve_app.command.options import STATE_DIR, fail, settings_of, with_options
+from serve_app.command.run_file import Run, RunFile
+
+
+@click.command()
+@with_options(STATE_DIR)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(state_dir: Path | None, as_json: bool) -> None:
+    """Show services, pools and operations in flight. Exit code 0: ready; 1: not ready or not running."""
+    directory = settings_of(state_dir=state_dir).state_dir
+    run = RunFile(directory).read()
+    if run is not None and not run.is_alive():
+        run = None
+    try:
+        settings = load_effective(settings_path(directory))
+    except SettingsError as error:
+        if as_json:
+            click.echo(json.dumps({"ready": False, "state": "not running", "state_dir": str(directory)}))
+            raise SystemExit(1) from error
+        fail(f"nothing has run in {directory} yet; start it with `pumice up`")
+    report = asyncio.run(_report(settings, run))
+    click.echo(json.dumps(report, indent=1) if as_json else _table(report))
+    raise SystemExit(0 if report["ready"] else 1)
+
+
+async def _report(settings: Settings, run: Run | None) -> dict[str, Any]:
+    from serve_app.command.records import look
+
+    records = await look(settings, time.time())
+    up = any(row["state"] == "up" and row["binary"] == "cinder-volume" for row in records.services)
+    return {
+        "ready": run is not None and run.ready and up and bool(records.pools),
+        "state": run.state if run is not None else "not running",
+        "endpoint": f"{settings.endpoint}/v3",
+        "ray_address": run.ray_address if run is not None else None,
+        "state_dir": str(settings.state_dir),
+        "pid": run.pid if run is not None else None,
+        "database_error": records.error,
+        "services": records.services,
+        "pools": records.pools,
+        "operations": records.operations,
+    }
+
+
+def _table(report: dict[str, Any]) -> str:
+    lines = [f"{'ready' if report['ready'] else 'not ready'} ({report['state']})"]
+    lines += [
+        f"  {key:12} {report[key]}" for key in ("endpoint", "ray_address", "state_dir", "database_error") if report[key]
+    ]
+    for title, columns in (
+        ("services", ("binary", "host", "zone", "status", "state")),
+        ("pools", ("name", "total_gib", "free_gib", "state")),
+        ("operations", ("kind", "resource_id", "attempts", "created_at")),
+    ):
+        rows = [[str(row[column]) for column in columns] for row in report[title]]
+        lines.append(f"{title}:" if rows else f"{title}: none")
+        widths = [max(len(row[index]) for row in rows) for index in range(len(columns))] if rows else []
+        lines += ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,143 @@
+"""`pumice up`: start an instance and stay with it, or leave it running in the background."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from actors import processes
+from actors.head_environment import ray_address
+from actors.instance import Instance, InstanceError, ensure_instance, ensure_private, mark_of
+from cluster import logs
+from cluster.settings import Settings
+from cluster.settings_file import write_effective
+from serve_app.command.options import CONFIG, STATE_DIR, fail, settings_of, with_options
+from serve_app.command.release import release
+from serve_app.command.run_file import AlreadyRunningError, Run, RunFile
+from serve_app.command.supervisor import StartError, Supervisor
+
+_DETACH_SECONDS = 600
+
+
+@click.command()
+@with_options(CONFIG, STATE_DIR)
+@click.option("--port", type=click.IntRange(1, 65535), help="TCP port of the API (default: 8776).")
+@click.option("--detach", is_flag=True, help="Return when it is ready; it goes on in the background.")
+@click.option("--background", is_flag=True, hidden=True)
+def up(config: Path | None, state_dir: Path | None, port: int | None, detach: bool, background: bool) -> None:
+    """Start an instance: Ray, the control actors, the API. Stops everything again on Ctrl-C or SIGTERM."""
+    settings = settings_of(config, state_dir=state_dir, port=port)
+    if detach:
+        _detach(settings, config)
+        return
+    log = settings.state_dir / "logs" / "up.log" if background else None
+    run = RunFile(settings.state_dir)
+    try:
+        ensure_private(settings.state_dir)
+        run.take()
+        instance = _make_room(settings)
+    except (InstanceError, AlreadyRunningError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename or settings.state_dir}: {error.strerror}")
+    logs.configure(settings.state_dir / "logs", "up")
+    pid = os.getpid()
+    run.write(
+        Run(
+            pid,
+            processes.started_at(pid),
+            settings.endpoint,
+            ray_address(settings, instance),
+            str(log) if log else None,
+        )
+    )
+    try:
+        troubles = Supervisor(settings, instance, run, click.echo).run(lambda: click.echo(_hints(settings)))
+    except StartError as error:
+        fail(f"{error}\nNothing of it is left running. More is in {settings.state_dir / 'logs'}.")
+    if troubles:
+        fail("\n".join(troubles))
+    click.echo("stopped")
+
+
+def _make_room(settings: Settings) -> Instance:
+    """Directories, ports, settings file; what an instance that was killed has left behind goes first."""
+    if processes.of_instance(mark_of(settings.state_dir)):
+        click.echo("ending what is left of an earlier run")
+        if troubles := release(settings.state_dir):
+            raise InstanceError("; ".join(troubles))
+    _check_port(settings)
+    ensure_private(settings.state_dir / "logs")
+    write_effective(settings)
+    return ensure_instance(settings.state_dir)
+
+
+def _check_port(settings: Settings) -> None:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            settings.listen, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise InstanceError(
+            f"{settings.listen}:{settings.port} cannot be listened on ({error.strerror}); give another --port"
+        ) from error
+
+
+def _hints(settings: Settings) -> str:
+    clouds = settings.state_dir / "clouds.yaml"
+    return f"""
+Pumice is ready.
+  endpoint     {settings.endpoint}/v3
+  state        {settings.state_dir}
+  credentials  {clouds}
+
+Try:
+  export OS_CLIENT_CONFIG_FILE={clouds}
+  openstack --os-cloud pumice volume create --size 1 first
+  openstack --os-cloud pumice volume list
+  openstack --os-cloud pumice volume snapshot create --volume first first-snapshot
+  pumice status --state-dir {settings.state_dir}
+"""
+
+
+def _detach(settings: Settings, config: Path | None) -> None:
+    """Start this command again without a terminal, and say what it says until it is ready."""
+    try:
+        ensure_private(settings.state_dir)
+        ensure_private(settings.state_dir / "logs")
+    except (InstanceError, OSError) as error:
+        fail(str(error))
+    path = settings.state_dir / "logs" / "up.log"
+    command = [sys.executable, "-m", "serve_app.command.main", "up", "--background"]
+    command += ["--state-dir", str(settings.state_dir), "--port", str(settings.port)]
+    if config is not None:
+        command += ["--config", str(config.absolute())]
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
+        begin = output.tell()
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/"
+        )
+    run = RunFile(settings.state_dir)
+    deadline = time.monotonic() + _DETACH_SECONDS
+    with path.open(encoding="utf-8", errors="replace") as said:
+        said.seek(begin)
+        while child.poll() is None:
+            found = run.read()
+            ready = found is not None and found.pid == child.pid and found.ready
+            time.sleep(0.2)
+            click.echo(said.read(), nl=False)
+            if ready:
+                return
+            if time.monotonic() > deadline:
+                fail(f"not ready after {_DETACH_SECONDS} s; it goes on trying. See {path}, or stop it: pumice down")
+        click.echo(said.read(), nl=False)
+    raise SystemExit(child.returncode or 1)

@@ -1,0 +1,1 @@
+"""The default volume type of a project over HTTP (3.62)."""

@@ -1,0 +1,1 @@
+"""A project's limits and use over HTTP."""

@@ -1,0 +1,1 @@
+"""User messages over HTTP (3.3)."""

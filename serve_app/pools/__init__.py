@@ -1,0 +1,1 @@
+"""Pools and capabilities of backends over HTTP."""

@@ -1,0 +1,1 @@
+"""Which lists may be filtered by what, over HTTP (3.33)."""

@@ -1,0 +1,1 @@
+"""Services over HTTP: what runs where, and whether it gets new volumes."""

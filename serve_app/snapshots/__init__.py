@@ -1,0 +1,1 @@
+"""The snapshot resource on the wire: its routes, bodies and views."""

@@ -1,0 +1,1 @@
+"""The version document and the liveness probe."""

@@ -1,0 +1,1 @@
+"""Volume types over HTTP: types, extra specs, access to private types."""

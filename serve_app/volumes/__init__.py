@@ -1,0 +1,1 @@
+"""The volume resource on the wire: its routes, bodies and views."""

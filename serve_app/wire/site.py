@@ -1,0 +1,112 @@
+"""The outermost ASGI application: guard, request id, choice by first path segment, answers to everything raised, and
+the log line. What a path below `/v3` means is `dispatch`'s business."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import structlog
+
+from cluster.errors import RequestError
+from cluster.store.seam import StoreUnavailableError
+from serve_app.wire.body import ClientGoneError
+from serve_app.wire.exchange import Answerer, App, Exchange, Receive, Scope, Send, content_of, respond
+from serve_app.wire.faults import Fault, Forbidden, Internal, NoSuchRoute, Unavailable, fault_of
+from serve_app.wire.guard import Guard
+from serve_app.wire.route import Room
+
+_log = structlog.get_logger("pumice.api")
+
+
+class Site:
+    """Serves `answerers` by first path segment (`v3`, `identity`, "" for `/`) and whole ASGI applications in `apps`."""
+
+    def __init__(
+        self,
+        room: Room,
+        answerers: Mapping[str, Answerer],
+        apps: Mapping[str, App] | None = None,
+        guard: Guard | None = None,
+    ) -> None:
+        self._room = room
+        self._answerers = dict(answerers)
+        self._apps = dict(apps or {})
+        self._guard = guard or Guard(room.settings)
+        self._public_url = room.settings.public_url
+        self._endpoint = room.settings.endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        admitted = self._guard.admits(scope)
+        app = self._apps.get(_first(scope["path"])) if self._apps else None
+        if app is not None and admitted:
+            await app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send, admitted)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send, admitted: bool) -> None:
+        started = time.perf_counter()
+        exchange = Exchange(scope, receive, f"req-{self._room.outside.new_id()}", self._public_url, self._endpoint)
+        try:
+            if not admitted:
+                raise Forbidden("This service answers on its own machine only.")
+            exchange.check_path()
+            answerer = self._answerers.get(_first(exchange.path))
+            if answerer is None:
+                raise NoSuchRoute
+            reply = await answerer.answer(exchange)
+            content = content_of(reply)
+        except ClientGoneError:
+            _log_request(exchange, 499, started)
+            return
+        except Exception as error:
+            fault = _fault(error, exchange)
+            content, content_type = fault.content()
+            await respond(send, exchange, fault.status, content, content_type, fault.headers)
+            _log_request(exchange, fault.status, started)
+        else:
+            await respond(send, exchange, reply.status, content, "application/json", dict(reply.headers))
+            _log_request(exchange, reply.status, started)
+
+
+def _first(path: str) -> str:
+    return path[1:].partition("/")[0]
+
+
+def _fault(error: Exception, exchange: Exchange) -> Fault:
+    if isinstance(error, Fault):
+        return error
+    if isinstance(error, RequestError):
+        return fault_of(error)
+    if isinstance(error, StoreUnavailableError):
+        _log.warning("store unavailable", request_id=exchange.request_id, reason=str(error))
+        return Unavailable("The database does not answer. The request may not have been carried out; try again.")
+    _log.error("request failed", request_id=exchange.request_id, path=exchange.path, exc_info=error)
+    return Internal()
+
+
+def _log_request(exchange: Exchange, status: int, started: float) -> None:
+    caller = exchange.caller
+    _log.info(
+        "request",
+        request_id=exchange.request_id,
+        method=exchange.method,
+        path=exchange.path,
+        status=status,
+        ms=round((time.perf_counter() - started) * 1000, 3),
+        user_id=caller.user_id if caller else None,
+        project_id=caller.project_id if caller else None,
+    )
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,84 @@
+"""An instance of Pumice for the benchmark alone: started in a temporary directory, stopped and removed at the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import tomli_w
+
+from tests.bench import identity, processes
+from tests.bench.client import Client
+from tests.bench.target import Target
+
+BACKENDS = ("reflink", "memory")
+# More of everything than the phases ask for; thin volumes of 100 GiB cost the machine nothing.
+_OPTIONS: dict[str, dict[str, object]] = {
+    "reflink": {"image_size_gib": 100, "max_over_subscription_ratio": 1000.0},
+    "memory": {"capacity_gib": 100_000},
+}
+_QUOTAS = ("volumes", "snapshots", "gigabytes")
+
+
+class InstanceError(Exception):
+    """Pumice did not start."""
+
+
+@contextmanager
+def own_instance(backend: str) -> Iterator[Target]:
+    """Pumice with this backend and no quotas, ready for volumes. Raises InstanceError, SignInError."""
+    state_dir = Path(tempfile.mkdtemp(prefix="pumice-bench-"))
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PUMICE_")}
+    # By this variable the processes are found whose memory and CPU time are counted.
+    environment["PUMICE_STATE_DIR"] = str(state_dir)
+    config = state_dir / "bench.toml"
+    config.write_text(
+        tomli_w.dumps(
+            {
+                "backends": {backend: {"driver": backend, "options": _OPTIONS[backend]}},
+                "quotas": dict.fromkeys(_QUOTAS, -1),
+            }
+        ),
+        encoding="utf-8",
+    )
+    keep = True
+    try:
+        up = ["up", "--detach", "--state-dir", str(state_dir), "--config", str(config), "--port", str(_free_port())]
+        done = _pumice(up, environment)
+        if done.returncode != 0:
+            raise InstanceError(f"`pumice up` failed with {done.returncode}:\n{done.stderr or done.stdout}")
+        keep = False
+        endpoint, token = identity.sign_in(identity.cloud_of([state_dir / "clouds.yaml"], None))
+        yield Target(
+            label=f"Pumice, {backend}",
+            client=Client(endpoint, token),
+            find=processes.with_variable("PUMICE_STATE_DIR", str(state_dir)),
+            files=state_dir / "pools" / backend / "volumes" if backend == "reflink" else None,
+        )
+    finally:
+        down = _pumice(["down", "--state-dir", str(state_dir)], environment)
+        pool = state_dir / "pools" / backend
+        if pool.is_mount():
+            subprocess.run(["umount", str(pool)], check=False)
+        if keep or down.returncode != 0 or pool.is_mount():
+            print(f"bench: {state_dir} is left to look at {down.stderr.strip()}", file=sys.stderr)
+        else:
+            shutil.rmtree(state_dir, ignore_errors=True)
+
+
+def _pumice(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("pumice")), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
