@@ -26,6 +26,7 @@ from cluster.settings_file import write_private
 START_SECONDS = 120
 _GCS = "gcs_server"
 _RAYLET = "raylet"
+_FOLDERS = ("run", "secrets", "gcs")
 
 
 class HeadError(Exception):
@@ -104,10 +105,7 @@ class Head:
 
     def stop(self) -> list[processes.Process]:
         """End every process of the instance; return those that would not go."""
-        left = processes.stop(self._instance.mark, first=(_RAYLET, _GCS))
-        if not left and not self._instance.short_dir.is_relative_to(self._instance.state_dir):
-            shutil.rmtree(self._instance.short_dir, ignore_errors=True)
-        return left
+        return processes.stop(self._instance.mark, first=(_RAYLET, _GCS))
 
     def forget(self) -> None:
         """Drop what the GCS remembers: with no other node alive there is nothing in it that is not made anew."""
@@ -115,9 +113,9 @@ class Head:
 
     def _prepare(self) -> None:
         state_dir = self._instance.state_dir
-        for directory in (self._instance.short_dir, state_dir / "run", state_dir / "secrets", state_dir / "gcs"):
+        ours = (self._instance.short_dir, self._instance.haproxy_dir, *(state_dir / name for name in _FOLDERS))
+        for directory in ours:
             ensure_private(directory)
-        ensure_private(self._instance.short_dir / "h")
         if not token_path(state_dir).exists():
             write_private(token_path(state_dir), secrets.token_hex(32))
         wrapper = haproxy_wrapper(state_dir)
@@ -127,8 +125,8 @@ class Head:
 
     def _tidy(self) -> None:
         # Ray takes a head for running when this names its address; and it never removes an old session.
-        (self._instance.short_dir / "ray_current_cluster").unlink(missing_ok=True)
-        sessions = sorted(self._instance.short_dir.glob("session_2*"), key=lambda path: path.name)
+        (self._instance.ray_dir / "ray_current_cluster").unlink(missing_ok=True)
+        sessions = sorted(self._instance.ray_dir.glob("session_2*"), key=lambda path: path.name)
         for old in sessions[:-1]:
             shutil.rmtree(old, ignore_errors=True)
 

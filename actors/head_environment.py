@@ -75,7 +75,7 @@ def environment(settings: Settings, instance: Instance) -> dict[str, str]:
 
 
 def _serve(instance: Instance) -> dict[str, str]:
-    haproxy = instance.short_dir / "h"
+    haproxy = instance.haproxy_dir
     low, high = instance.replica_ports
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -124,7 +124,7 @@ def head_arguments(settings: Settings, instance: Instance) -> list[str]:
         "num-cpus": 0,
         "object-store-memory": settings.object_store_bytes,
         "labels": labels,
-        "temp-dir": instance.short_dir,
+        "temp-dir": instance.ray_dir,
     }
     if (ip := _node_ip(settings)) is not None:
         arguments["node-ip-address"] = ip

@@ -21,8 +21,8 @@ from cluster.settings_file import write_private
 _LOWEST, _HIGHEST = 20_000, 32_600
 _BLOCK = 200
 _TRIES = 50
-# A UNIX socket's path holds 107 bytes, and Ray puts as many as 68 behind this directory's.
-_LONGEST = 38
+# A UNIX socket's path holds 107 bytes, and Ray puts as many as 70 behind this directory's.
+_LONGEST = 37
 
 
 class InstanceError(Exception):
@@ -33,7 +33,8 @@ class InstanceError(Exception):
 class Instance:
     """The places of one instance. `base_port` begins a block of ports; `short_dir` holds its sockets and Ray's session.
 
-    `short_dir` is in the state directory, or in /tmp when that one's path is too long for UNIX sockets.
+    `short_dir` is in the state directory, or in /tmp when that one's path is too long for UNIX sockets. Ray opens its
+    own directory to everybody, so that one is a level deeper.
     """
 
     state_dir: Path
@@ -48,6 +49,16 @@ class Instance:
     def port(self, offset: int) -> int:
         """The port at `offset` of the block: 0 is the head's own, 50 to 199 are the replicas'."""
         return self.base_port + offset
+
+    @property
+    def ray_dir(self) -> Path:
+        """Ray's directory for temporary files: sockets, logs, one folder a session."""
+        return self.short_dir / "r"
+
+    @property
+    def haproxy_dir(self) -> Path:
+        """HAProxy's configuration and sockets."""
+        return self.short_dir / "h"
 
     @property
     def replica_ports(self) -> tuple[int, int]:

@@ -7,8 +7,9 @@
 An exception which the actor's own method raises comes back as itself, its remote traceback as `__cause__`.
 
 Everything but `call` and `ring` blocks while the cluster answers (milliseconds; longer while the head is away): call it
-outside an event loop or in a thread. Ray installs uvloop in workers with async actors; pyroute2's sockets fail on it
-(`invalid family 16`): use pyroute2 in a thread with `IPRoute(use_event_loop=asyncio.SelectorEventLoop())`.
+outside an event loop or in a thread. Serve is imported where it is used, because it costs a process 40 MB. Ray installs
+uvloop in workers with async actors; pyroute2's sockets fail on it (`invalid family 16`): use pyroute2 in a thread with
+`IPRoute(use_event_loop=asyncio.SelectorEventLoop())`.
 """
 
 from __future__ import annotations
@@ -22,9 +23,6 @@ from typing import Any
 
 import ray
 from ray import exceptions as ray_errors
-from ray import serve
-from ray.serve.config import HTTPOptions, ProxyLocation
-from ray.serve.schema import ApplicationStatus, LoggingConfig
 
 NAMESPACE = "pumice"
 RING_SECONDS = 10.0
@@ -251,6 +249,10 @@ def deploy_http(
     Waits until the replicas run. A Serve that listens elsewhere from an earlier life is shut down first.
     Raises RuntimeError when the application cannot be started.
     """
+    from ray import serve
+    from ray.serve.config import HTTPOptions, ProxyLocation
+    from ray.serve.schema import LoggingConfig
+
     logs = LoggingConfig(encoding="JSON", log_level="WARNING", enable_access_log=False)
     options = HTTPOptions(host=host, port=port, request_timeout_s=request_timeout_seconds, keep_alive_timeout_s=75)
     if _serve_address() not in (None, (host, port)):
@@ -282,6 +284,8 @@ def deploy_http(
 
 def _why(name: str) -> str:
     """The last line of what a replica of the application died of, as far as Serve knows."""
+    from ray import serve
+
     application = serve.status().applications.get(name)
     messages = [deployment.message for deployment in application.deployments.values()] if application else []
     lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
@@ -290,6 +294,9 @@ def _why(name: str) -> str:
 
 def http_ready(name: str) -> bool:
     """Whether Serve says that the application runs (the ingress may need a moment longer)."""
+    from ray import serve
+    from ray.serve.schema import ApplicationStatus
+
     if not serve_running():
         return False
     application = serve.status().applications.get(name)
@@ -308,6 +315,8 @@ def serve_running() -> bool:
 
 def undeploy(name: str) -> None:
     """Take the application down and wait until its replicas are gone."""
+    from ray import serve
+
     if serve_running():
         serve.delete(name)
 

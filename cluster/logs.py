@@ -15,9 +15,11 @@ import logging.handlers
 import os
 import re
 import time
+import traceback
 from collections.abc import Callable, Iterator, MutableMapping
 from heapq import merge
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import orjson
@@ -55,7 +57,7 @@ def configure(directory: Path, process: str, level: str = "INFO") -> Path:
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
         _with(process),
-        structlog.processors.format_exc_info,
+        structlog.processors.ExceptionRenderer(_exception),
         redact,
     ]
     handler.setFormatter(
@@ -108,6 +110,11 @@ def free_name(directory: Path, process: str) -> str:
 
 def _named(*names: str) -> logging.Logger:
     return logging.getLogger(names[0] if names else "pumice")
+
+
+def _exception(info: tuple[type[BaseException], BaseException, TracebackType | None]) -> str:
+    # Not structlog's own, which prints it: Serve puts a print() in place that writes tuples.
+    return "".join(traceback.format_exception(*info)).rstrip()
 
 
 def _json(event: Any, **_: Any) -> str:

@@ -73,10 +73,13 @@ def build(
     passwords: Passwords | None = None,
 ) -> Site:
     """The ASGI application. `apps` are further ones by first path segment (the dashboard)."""
+    api: Answerer = Dispatch(room, authenticator, ROUTES, ACTIONS)
+    if isinstance(authenticator, NoAuthenticator):
+        api = serve_app.versions.routes.OpenDocument(api)
     answerers: dict[str, Answerer] = {
         "": serve_app.versions.routes.Root(),
         "healthcheck": serve_app.versions.routes.Healthcheck(),
-        "v3": Dispatch(room, authenticator, ROUTES, ACTIONS),
+        "v3": api,
     }
     if isinstance(authenticator, EmbeddedAuthenticator):
         answerers["identity"] = KeystoneSite(room, authenticator, passwords or Passwords())

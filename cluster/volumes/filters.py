@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Boolean, ColumnElement, Integer, Table, and_, false, or_, true
+from sqlalchemy import Boolean, ColumnElement, Integer, String, Table, TypeDecorator, and_, false, or_, true
 
 from cluster.volumes.queries import VOLUME
 
@@ -71,7 +71,8 @@ def condition(table: Table, name: str, value: object) -> ColumnElement[bool]:
     if isinstance(value, Times):
         return and_(true(), *(_COMPARE[word](column, moment) for word, moment in value.comparisons))
     if alike:
-        if column.type.python_type is not str:  # SQLModel's own text type is no `String`
+        kind = column.type.impl_instance if isinstance(column.type, TypeDecorator) else column.type
+        if not isinstance(kind, String):
             raise NothingMatchesError(name)
         return column.icontains(_text(value), autoescape=True)
     if isinstance(value, Sequence) and not isinstance(value, str):

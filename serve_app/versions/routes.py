@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serve_app.wire import microversion
-from serve_app.wire.exchange import Exchange
+from serve_app.wire.exchange import Answerer, Exchange
 from serve_app.wire.faults import NoSuchRoute
 from serve_app.wire.route import Call, Reply, Route
 
@@ -58,6 +58,20 @@ class Healthcheck:
         if exchange.method not in ("GET", "HEAD") or exchange.path.rstrip("/") != "/healthcheck":
             raise NoSuchRoute
         return Reply(200, b"OK", {"Content-Type": "text/plain; charset=UTF-8"})
+
+
+class OpenDocument:
+    """Shows the version document to requests without a token, for noauth: clients look for it before they send their
+    token, and give up on Cinder's 204."""
+
+    def __init__(self, inner: Answerer) -> None:
+        self._inner = inner
+
+    async def answer(self, exchange: Exchange) -> Reply:
+        """200 on `GET /v3/` without a token; all else is the API's."""
+        if exchange.path == "/v3/" and exchange.method == "GET" and "x-auth-token" not in exchange.headers:
+            return Reply(200, document(exchange.base))
+        return await self._inner.answer(exchange)
 
 
 ROUTES = (Route("GET", "/", show, "-", "Show the version document"),)

@@ -24,6 +24,15 @@ def upgrade() -> None:
         sa.UniqueConstraint("name"),
     )
     op.create_table(
+        "identity_revoked",
+        sa.Column("audit_id", sa.String(length=64), nullable=False),
+        sa.Column("expires_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("audit_id"),
+    )
+    with op.batch_alter_table("identity_revoked", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_identity_revoked_expires_at"), ["expires_at"], unique=False)
+
+    op.create_table(
         "identity_user",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
@@ -337,5 +346,9 @@ def downgrade() -> None:
     op.drop_table("message")
     op.drop_table("lease")
     op.drop_table("identity_user")
+    with op.batch_alter_table("identity_revoked", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_identity_revoked_expires_at"))
+
+    op.drop_table("identity_revoked")
     op.drop_table("identity_project")
     # ### end Alembic commands ###
