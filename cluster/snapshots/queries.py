@@ -118,7 +118,7 @@ def conditions(asked: Mapping[str, object]) -> list[ColumnElement[bool]]:
 
 def rows(result: CursorResult[Any]) -> list[SnapshotRow]:
     """The rows of a statement made here."""
-    answer = [dict(zip(_KEYS, values, strict=True)) for values in result]
+    answer = [dict(zip(_KEYS, values, strict=True)) for values in result.all()]
     for row in answer:
         if isinstance(text := row["user_metadata"], str):
             row["user_metadata"] = {} if text == "{}" else json.loads(text)

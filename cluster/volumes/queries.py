@@ -137,7 +137,7 @@ def listing(
 
 def rows(result: CursorResult[Any]) -> list[VolumeRow]:
     """The rows of a statement made here."""
-    answer = [dict(zip(_KEYS, values, strict=True)) for values in result]
+    answer = [dict(zip(_KEYS, values, strict=True)) for values in result.all()]
     for row in answer:
         for key in _JSON:
             if isinstance(text := row[key], str):

@@ -23,6 +23,7 @@ from cluster.settings import Settings, SettingsError
 from cluster.settings_file import load_effective, settings_path
 from cluster.store.open import migrate, open_store
 from cluster.store.seam import Store
+from cluster.volume_types.intents import ensure_default_type
 
 APPLICATION = "pumice"
 READY_SECONDS = 120.0
@@ -42,6 +43,7 @@ async def prepare(settings: Settings) -> None:
     store = open_store(settings.database)
     try:
         await ensure_credentials(store, settings, Outside())
+        await ensure_default_type(store, settings, Outside())
     finally:
         await store.close()
 

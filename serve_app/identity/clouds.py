@@ -44,16 +44,11 @@ def _embedded(settings: Settings, credentials: AdminCredentials) -> dict[str, An
 
 
 def _noauth(settings: Settings) -> dict[str, Any]:
+    # `admin_token` is keystoneauth's way of sending a token as it is; its `none` sends no token at all.
     return {
-        "auth_type": "noauth",
-        "auth": {
-            "user_id": "admin",
-            "project_id": NOAUTH_PROJECT,
-            "endpoint": f"{settings.endpoint}/v3/{NOAUTH_PROJECT}",
-        },
+        "auth_type": "admin_token",
+        "auth": {"endpoint": f"{settings.endpoint}/v3", "token": f"admin:{NOAUTH_PROJECT}"},
         "region_name": settings.region,
         "volume_api_version": "3",
         "block_storage_api_version": "3",
-        "block_storage_endpoint_override": f"{settings.endpoint}/v3/{NOAUTH_PROJECT}",
-        "volume_endpoint_override": f"{settings.endpoint}/v3/{NOAUTH_PROJECT}",
     }

@@ -14,7 +14,7 @@ from typing import Final
 
 from cluster.volumes.filters import METADATA, Times
 from serve_app.wire.faults import BadRequest
-from serve_app.wire.filters import filters_of, parse_time_filter
+from serve_app.wire.filters import ALLOWED, filters_of, parse_time_filter
 from serve_app.wire.route import Call
 
 _TRUE: Final = frozenset({"1", "t", "true", "on", "y", "yes"})
@@ -33,16 +33,18 @@ _VOLUME_SINCE: Final = {
     "consumes_quota": 65,
 }
 _SNAPSHOT_SINCE: Final = {"metadata": 22, "consumes_quota": 65}
+_VOLUME_KNOWN: Final = frozenset({*ALLOWED["volume"], "glance_metadata"})
+_SNAPSHOT_KNOWN: Final = frozenset(ALLOWED["snapshot"])
 
 
 def volume_filters(call: Call) -> dict[str, object]:
     """The filters of a volume list. Raises BadRequest."""
-    return _read(call, _given(call, "volume", _VOLUME_SINCE, frozenset({"glance_metadata"})))
+    return _read(call, _given(call, "volume", _VOLUME_SINCE, _VOLUME_KNOWN))
 
 
 def snapshot_filters(call: Call) -> dict[str, object]:
     """The filters of a snapshot list. Raises BadRequest."""
-    return _read(call, _given(call, "snapshot", _SNAPSHOT_SINCE, frozenset()))
+    return _read(call, _given(call, "snapshot", _SNAPSHOT_SINCE, _SNAPSHOT_KNOWN))
 
 
 def _given(call: Call, resource: str, since: Mapping[str, int], known: frozenset[str]) -> dict[str, str]:

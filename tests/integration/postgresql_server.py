@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import psycopg
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
 
 _BINARIES = Path("/usr/lib/postgresql")
 _START_SECONDS = 30
@@ -121,12 +121,13 @@ class PostgresqlServer:
             host="127.0.0.1", port=self._port, user=USER, password=self._password, dbname=database, autocommit=True
         )
 
-    def new_database(self) -> str:
-        """An empty database; its URL."""
+    def new_database(self, template: str = "") -> str:
+        """A database, empty or a copy of that at the URL `template`; its URL."""
         self._count += 1
         name = f"pumice_{self._count}"
+        source = make_url(template).database if template else "template1"
         with self.connect("postgres") as db:
-            db.execute(f"CREATE DATABASE {name}".encode())
+            db.execute(f"CREATE DATABASE {name} TEMPLATE {source}".encode())
         url = URL.create("postgresql+psycopg", USER, self._password, "127.0.0.1", self._port, name)
         return url.render_as_string(hide_password=False)
 

@@ -29,6 +29,7 @@ from cluster.quotas.records import QuotaLimit
 from cluster.services.intents import report_pools, report_service
 from cluster.services.records import Pool, Service
 from cluster.settings import Settings
+from cluster.store.open import open_store
 from cluster.store.seam import Store, StoreUnavailableError, hold
 from cluster.volume_types.intents import create as create_type
 from cluster.volume_types.intents import ensure_default_type
@@ -37,7 +38,15 @@ from cluster.volumes.deletion import delete_volume
 from cluster.volumes.intents import NewVolume
 from cluster.volumes.records import Volume
 from serve_app.wire.paging import Page, apply_page
-from tests.integration.databases import database, other_store, postgresql, settings, store  # noqa: F401 - fixtures
+from tests.integration.databases import (  # noqa: F401 - fixtures
+    migrated,
+    other_store,
+    postgresql,
+    postgresql_template,
+    settings,
+    sqlite_template,
+    store,
+)
 from tests.integration.postgresql_server import PostgresqlServer
 
 # The fixtures are imported by name, so that tests can ask for them by the same name.
@@ -410,12 +419,10 @@ class TestServicesAndMessages:
 class TestAwayAndBack:
     """PostgreSQL goes away and returns; SQLite has no server that could."""
 
-    async def test_the_store_says_unavailable_and_recovers(self, postgresql: PostgresqlServer, tmp_path: Any) -> None:
-        from cluster.store.open import migrate, open_store
-
-        url = postgresql.new_database()
-        await migrate(url)
-        store = open_store(url)
+    async def test_the_store_says_unavailable_and_recovers(
+        self, postgresql: PostgresqlServer, postgresql_template: str
+    ) -> None:
+        store = open_store(postgresql.new_database(postgresql_template))
         try:
             assert await store.write(lambda db: lease.take(db, "l", "me", 0.0, 10.0)) == 1
             postgresql.stop()
@@ -431,12 +438,8 @@ class TestAwayAndBack:
         finally:
             await store.close()
 
-    async def test_a_deadlock_is_run_again(self, postgresql: PostgresqlServer) -> None:
-        from cluster.store.open import migrate, open_store
-
-        url = postgresql.new_database()
-        await migrate(url)
-        store = open_store(url)
+    async def test_a_deadlock_is_run_again(self, postgresql: PostgresqlServer, postgresql_template: str) -> None:
+        store = open_store(postgresql.new_database(postgresql_template))
 
         def grow(first: str, second: str) -> Callable[[Connection], None]:
             def work(db: Connection) -> None:
