@@ -112,9 +112,9 @@ def _named(*names: str) -> logging.Logger:
     return logging.getLogger(names[0] if names else "pumice")
 
 
-def _exception(info: tuple[type[BaseException], BaseException, TracebackType | None]) -> str:
+def _exception(exc_info: tuple[type[BaseException], BaseException, TracebackType | None]) -> str:
     # Not structlog's own, which prints it: Serve puts a print() in place that writes tuples.
-    return "".join(traceback.format_exception(*info)).rstrip()
+    return "".join(traceback.format_exception(*exc_info)).rstrip()
 
 
 def _json(event: Any, **_: Any) -> str:

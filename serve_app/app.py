@@ -29,6 +29,7 @@ from serve_app.identity.signing_key import ensure_signing_key
 from serve_app.identity.tokens import TokenSigner
 from serve_app.wire.dispatch import Dispatch
 from serve_app.wire.exchange import Answerer, App
+from serve_app.wire.openapi import OpenApi
 from serve_app.wire.route import Action, Room, Route
 from serve_app.wire.site import Site
 
@@ -79,6 +80,7 @@ def build(
     answerers: dict[str, Answerer] = {
         "": serve_app.versions.routes.Root(),
         "healthcheck": serve_app.versions.routes.Healthcheck(),
+        "openapi.json": OpenApi(ROUTES, ACTIONS),
         "v3": api,
     }
     if isinstance(authenticator, EmbeddedAuthenticator):

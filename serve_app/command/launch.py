@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
 import httpx
 from sqlalchemy import Connection, func, select
 
+from cluster import logs
 from cluster.outside import Outside
 from cluster.services.records import Pool, Service
 from cluster.settings import Settings, SettingsError
@@ -27,6 +28,7 @@ from cluster.volume_types.intents import ensure_default_type
 
 APPLICATION = "pumice"
 READY_SECONDS = 120.0
+_CLOSED = ("backend.closed", "backend.lost")  # events of actors.volume_host
 
 
 class LaunchError(Exception):
@@ -80,21 +82,29 @@ async def _ready(settings: Settings) -> None:
     say("pools")
     store = open_store(settings.database)
     try:
-        await _until(partial(_a_pool_is_up, store, settings), "no backend has reported a pool; see `pumice logs`")
-        await _until(partial(_http_answers, settings), f"nothing answers at {settings.endpoint}")
+        await _until(partial(_a_pool_is_up, store, settings), partial(_why_no_pool, settings))
+        await _until(partial(_http_answers, settings), lambda: f"nothing answers at {settings.endpoint}")
     finally:
         await store.close()
 
 
-async def _until(condition: Callable[[], object], otherwise: str) -> None:
+async def _until(condition: Callable[[], Awaitable[bool]], otherwise: Callable[[], str]) -> None:
     deadline = time.monotonic() + READY_SECONDS
-    while True:
-        answer = condition()
-        if await answer if asyncio.iscoroutine(answer) else answer:
-            return
+    while not await condition():
         if time.monotonic() > deadline:
-            raise LaunchError(f"{otherwise} (after {READY_SECONDS:.0f} s)")
+            raise LaunchError(f"{otherwise()} (waited {READY_SECONDS:.0f} s)")
         await asyncio.sleep(0.2)
+
+
+def _why_no_pool(settings: Settings) -> str:
+    """What the backends said last of why they are closed."""
+    reasons = {
+        event.get("process"): event.get("error")
+        for event in logs.read(settings.state_dir / "logs", lambda event: event.get("event") in _CLOSED)
+    }
+    if not reasons:
+        return "no backend has reported a pool; see `pumice logs`"
+    return "no backend is open: " + "; ".join(f"{process}: {error}" for process, error in sorted(reasons.items()))
 
 
 async def _a_pool_is_up(store: Store, settings: Settings) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import SQLModel
 
@@ -41,7 +42,9 @@ async def look(settings: Settings, now: float) -> Records:
         live = select(_OPERATION).where(_OPERATION.c.state == OperationState.LIVE).order_by(_OPERATION.c.created_at)
         return Records(services, pools, [_operation(row) for row in db.execute(live).mappings()])
 
-    if settings.database.startswith("sqlite:") and not (settings.state_dir / "pumice.db").exists():
+    url = make_url(settings.database)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        # Opening would make an empty one.
         return Records(error="there is no database yet")
     store = open_store(settings.database)
     try:

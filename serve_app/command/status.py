@@ -57,7 +57,7 @@ async def _report(settings: Settings, run: Run | None) -> dict[str, Any]:
 
 
 def _table(report: dict[str, Any]) -> str:
-    lines = [f"{'ready' if report['ready'] else 'not ready'} ({report['state']})"]
+    lines = ["ready" if report["ready"] else f"not ready: {report['state']}"]
     lines += [
         f"  {key:12} {report[key]}" for key in ("endpoint", "ray_address", "state_dir", "database_error") if report[key]
     ]

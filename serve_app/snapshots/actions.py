@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 
 from cluster.snapshots import intents
 from cluster.snapshots.records import SnapshotStatus
@@ -31,7 +31,7 @@ def _progress(value: str) -> str:
 class ResetStatus(Body):
     """The status to write."""
 
-    status: Annotated[str, AfterValidator(_status)]
+    status: Annotated[str, AfterValidator(_status), WithJsonSchema({"type": "string", "enum": list(_STATUSES)})]
 
 
 class UpdateStatus(Body):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from serve_app.volumes.schemas import Named
 from serve_app.wire.fields import (
@@ -43,6 +43,8 @@ class CreateBody(Body):
 
 class SnapshotUpdate(Named):
     """What may be changed of a snapshot; at least one of them."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     @model_validator(mode="after")
     def _one_at_least(self) -> Self:

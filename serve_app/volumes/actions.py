@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from cluster.volumes import edits, intents, queries
 from cluster.volumes.deletion import delete_volume
@@ -20,6 +20,15 @@ _ATTACH_STATUSES: Final = ("attached", "detached")
 _MIGRATION_STATUSES: Final = ("migrating", "error", "success", "completing", "none", "starting")
 _EXTEND_IN_USE_FROM: Final = 42
 _LONGEST_IMAGE_VALUE: Final = 65535
+_IMAGE_SCHEMA: Final = {
+    "type": "object",
+    "propertyNames": {"pattern": r"^[a-zA-Z0-9_:. /-]{1,255}$"},
+    "additionalProperties": {"type": "string", "maxLength": _LONGEST_IMAGE_VALUE},
+}
+
+
+def _schema(valid: tuple[str, ...]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": list(valid)})
 
 
 def _one_of(what: str, valid: tuple[str, ...]) -> AfterValidator:
@@ -62,9 +71,13 @@ class Bootable(Body):
 class ResetStatus(Body):
     """The states to write; at least one of them."""
 
-    status: Annotated[str, _one_of("status", _STATUSES)] | None = None
-    attach_status: Annotated[str, _one_of("attach status", _ATTACH_STATUSES)] | None = None
-    migration_status: Annotated[str, _one_of("migration status", _MIGRATION_STATUSES)] | None = None
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    status: Annotated[str, _one_of("status", _STATUSES), _schema(_STATUSES)] | None = None
+    attach_status: Annotated[str, _one_of("attach status", _ATTACH_STATUSES), _schema(_ATTACH_STATUSES)] | None = None
+    migration_status: (
+        Annotated[str, _one_of("migration status", _MIGRATION_STATUSES), _schema(_MIGRATION_STATUSES)] | None
+    ) = None
 
     @model_validator(mode="after")
     def _one_at_least(self) -> Self:
@@ -76,7 +89,7 @@ class ResetStatus(Body):
 class SetImageMetadata(Body):
     """What is to be added to the image's metadata."""
 
-    metadata: Annotated[dict[str, str], BeforeValidator(_image_metadata)]
+    metadata: Annotated[dict[str, str], BeforeValidator(_image_metadata), WithJsonSchema(_IMAGE_SCHEMA)]
 
 
 class UnsetImageMetadata(Body):

@@ -33,22 +33,20 @@ _VOLUME_SINCE: Final = {
     "consumes_quota": 65,
 }
 _SNAPSHOT_SINCE: Final = {"metadata": 22, "consumes_quota": 65}
-_VOLUME_KNOWN: Final = frozenset({*ALLOWED["volume"], "glance_metadata"})
-_SNAPSHOT_KNOWN: Final = frozenset(ALLOWED["snapshot"])
 
 
 def volume_filters(call: Call) -> dict[str, object]:
     """The filters of a volume list. Raises BadRequest."""
-    return _read(call, _given(call, "volume", _VOLUME_SINCE, _VOLUME_KNOWN))
+    return _read(call, _given(call, "volume", _VOLUME_SINCE))
 
 
 def snapshot_filters(call: Call) -> dict[str, object]:
     """The filters of a snapshot list. Raises BadRequest."""
-    return _read(call, _given(call, "snapshot", _SNAPSHOT_SINCE, _SNAPSHOT_KNOWN))
+    return _read(call, _given(call, "snapshot", _SNAPSHOT_SINCE))
 
 
-def _given(call: Call, resource: str, since: Mapping[str, int], known: frozenset[str]) -> dict[str, str]:
-    given = filters_of(call, resource, known)
+def _given(call: Call, resource: str, since: Mapping[str, int]) -> dict[str, str]:
+    given = filters_of(call, resource, frozenset(ALLOWED[resource]))
     if call.minor >= _CONFIGURED_FROM:
         return given
     return {key: value for key, value in given.items() if since.get(key, 0) <= call.minor}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from serve_app.wire.fields import (
     Metadata,
@@ -31,14 +31,22 @@ def _uuids(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+_UUID_SCHEMA: dict[str, Any] = {"type": "string", "format": "uuid"}
+_VolumeIds = Annotated[
+    list[Uuid],
+    BeforeValidator(_uuids),
+    WithJsonSchema({"anyOf": [_UUID_SCHEMA, {"type": "array", "items": _UUID_SCHEMA}]}),
+]
+
+
 class SchedulerHints(Body):
     """Where the volume should be placed: other volumes' ids, a JSON query, and whatever a filter understands."""
 
     model_config = ConfigDict(extra="allow")
 
-    same_host: Annotated[list[Uuid], BeforeValidator(_uuids)] | None = None
-    different_host: Annotated[list[Uuid], BeforeValidator(_uuids)] | None = None
-    query: str | dict[str, Any] | list[Any] | None = None
+    same_host: _VolumeIds | None = None
+    different_host: _VolumeIds | None = None
+    query: str | dict[str, Any] | None = None
 
     def given(self) -> dict[str, object]:
         """The hints that were given."""
@@ -136,6 +144,8 @@ class VolumeUpdate(Named):
 
 class VolumeUpdate53(VolumeUpdate):
     """From 3.53: at least one of them."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     @model_validator(mode="after")
     def _one_at_least(self) -> Self:

@@ -72,7 +72,8 @@ class Route:
 
     `rule` is a name of the policy table. `body` is the model of the body, or pairs (first minor, model) in rising
     order. `reply` names the wire shape for the OpenAPI document: a pydantic model or None for an empty answer.
-    `query` are the query parameters known to it (for the document; values are read by the handler).
+    `query` are the query parameters known to it (for the document; values are read by the handler). `media` are the
+    content types that a success may have (for the document).
     """
 
     method: str
@@ -85,6 +86,7 @@ class Route:
     body: type[BaseModel] | BodyByVersion | None = None
     reply: type[BaseModel] | None = None
     query: tuple[str, ...] = ()
+    media: tuple[str, ...] = ("application/json",)
 
 
 @dataclass(frozen=True)
