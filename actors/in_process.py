@@ -24,7 +24,7 @@ from cluster.settings import Settings
 from cluster.store.open import migrate, open_store
 from cluster.store.seam import Store
 from drivers.protocols import Backend
-from drivers.vocabulary import UncertainError
+from drivers.vocabulary import InventoryItem, UncertainError
 
 
 class _Scheduler:
@@ -60,6 +60,11 @@ class InProcessPorts:
     @property
     def scheduler(self) -> SchedulerPort:
         return self._scheduler
+
+    async def inventory(self, service: str, *, epoch: int) -> list[InventoryItem]:
+        if service not in self._hosts:
+            raise UncertainError(f"{service} does not answer")
+        return await self._hosts[service].inventory(epoch=epoch)
 
     def backend(self, host: str, *, epoch: int, request_id: str, resource_id: str) -> BackendPort:
         name = HostName.parse(host)

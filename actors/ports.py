@@ -13,11 +13,12 @@ from actors import ray_port
 from cluster.flows.ports import BackendPort, SchedulerPort
 from cluster.scheduling.host_name import HostName
 from cluster.scheduling.request import PlacementRequest
-from drivers.vocabulary import Observed, RetryableError, SnapshotSpec, UncertainError, VolumeSpec
+from drivers.vocabulary import InventoryItem, Observed, RetryableError, SnapshotSpec, UncertainError, VolumeSpec
 
 CONDUCTOR = "pumice-conductor"
 SCHEDULER = "pumice-scheduler"
 _SCHEDULER_SECONDS = 30.0
+_INVENTORY_SECONDS = 300.0
 
 
 def volume_actor(service: str) -> str:
@@ -99,6 +100,15 @@ class RayPorts:
     @property
     def scheduler(self) -> SchedulerPort:
         return self._scheduler
+
+    async def inventory(self, service: str, *, epoch: int) -> list[InventoryItem]:
+        try:
+            found: list[InventoryItem] = await ray_port.call(
+                volume_actor(service), "inventory", epoch, timeout_seconds=_INVENTORY_SECONDS
+            )
+        except ray_port.ActorUnavailableError as error:
+            raise UncertainError(f"{volume_actor(service)} did not tell its inventory: {error}") from error
+        return found
 
     def backend(self, host: str, *, epoch: int, request_id: str, resource_id: str) -> BackendPort:
         return RayBackend(host, epoch, request_id, resource_id, self._timeout)

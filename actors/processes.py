@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import time
 from collections.abc import Collection, Iterator
@@ -52,15 +53,32 @@ def stop(mark: str, *, first: Collection[str], grace_seconds: float = 1.0) -> li
     while find(mark, *first) and time.monotonic() < deadline:
         reap()
         time.sleep(0.05)
-    deadline = time.monotonic() + 10
-    while left := of_instance(mark):
-        if time.monotonic() > deadline:
-            return left
-        for process in left:
-            send(process, mark, signal.SIGKILL)
-        reap()
-        time.sleep(0.05)
-    return []
+    with contextlib.ExitStack() as closing:
+        handles: dict[int, tuple[Process, int]] = {}
+        deadline = time.monotonic() + 10
+        while True:
+            for process in of_instance(mark):
+                if process.pid not in handles and (handle := _open(process.pid)) is not None:
+                    closing.callback(os.close, handle)
+                    handles[process.pid] = process, handle
+                send(process, mark, signal.SIGKILL)
+            reap()
+            left = [process for process, handle in handles.values() if not _has_ended(handle)]
+            if not left or time.monotonic() > deadline:
+                return left
+            time.sleep(0.05)
+
+
+def _open(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _has_ended(handle: int) -> bool:
+    # Not the mark: a process that is ending has lost its environment while it still holds files, and with them mounts.
+    return bool(select.select([handle], [], [], 0)[0])
 
 
 def send(process: Process, mark: str, number: signal.Signals) -> None:

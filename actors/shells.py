@@ -25,6 +25,7 @@ from cluster.settings import BackendSettings
 from cluster.settings_file import load_effective
 from cluster.store.open import open_store
 from drivers.registry import create
+from drivers.vocabulary import InventoryItem
 
 
 class ConductorActor:
@@ -105,6 +106,10 @@ class VolumeActor:
     async def call(self, method: str, pool: str, args: tuple[Any, ...], context: dict[str, Any]) -> Any:
         """See VolumeHost.call."""
         return await self._host.call(method, pool, args, **context)
+
+    async def inventory(self, epoch: int) -> list[InventoryItem]:
+        """See VolumeHost.inventory."""
+        return await self._host.inventory(epoch=epoch)
 
     async def check(self) -> None:
         """Raises when its loop has died."""

@@ -13,7 +13,7 @@ import structlog
 
 from cluster.services.report import ServiceReport
 from drivers.protocols import Backend, Clones, Snapshots
-from drivers.vocabulary import BackendUnavailableError, RetryableError, StorageError, UnsupportedError
+from drivers.vocabulary import BackendUnavailableError, InventoryItem, RetryableError, StorageError, UnsupportedError
 
 log = structlog.get_logger()
 
@@ -65,11 +65,7 @@ class VolumeHost:
     ) -> Any:
         """Run one driver call. Raises `StorageError`s only: BackendUnavailableError while the storage is closed,
         RetryableError for a conductor that was replaced, UnsupportedError where the driver has no such power."""
-        if epoch < self._epoch:
-            raise RetryableError(f"{self.host}: the conductor of epoch {epoch} was replaced by that of {self._epoch}")
-        self._epoch = epoch
-        if self._closed_because is not None:
-            raise BackendUnavailableError(f"backend {self.host} is not open: {self._closed_because}")
+        self._admit(epoch)
         protocol = _CALLS.get(method)
         if protocol is None or not isinstance(self._backend, protocol):
             raise UnsupportedError(f"backend {self.host} cannot do {method}")
@@ -81,6 +77,18 @@ class VolumeHost:
                 raise
             log.info("driver.done", method=method, pool=pool)
             return observed
+
+    async def inventory(self, *, epoch: int) -> list[InventoryItem]:
+        """Every whole object of the backend. Raises as `call` does."""
+        self._admit(epoch)
+        return await self._backend.inventory()
+
+    def _admit(self, epoch: int) -> None:
+        if epoch < self._epoch:
+            raise RetryableError(f"{self.host}: the conductor of epoch {epoch} was replaced by that of {self._epoch}")
+        self._epoch = epoch
+        if self._closed_because is not None:
+            raise BackendUnavailableError(f"backend {self.host} is not open: {self._closed_because}")
 
     async def _open(self) -> None:
         try:

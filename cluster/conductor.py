@@ -24,6 +24,7 @@ from cluster.journal import lease, ledger
 from cluster.journal.ledger import CONDUCTOR, Entry, FencedError
 from cluster.messages.intents import prune
 from cluster.outside import stamp
+from cluster.reconcile.reconciler import Reconciler
 from cluster.scheduling.decide import NoPlacementError
 from cluster.store.seam import StoreError
 from drivers.vocabulary import FinalError, RetryableError, UncertainError
@@ -50,6 +51,8 @@ class Conductor:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._epoch: int | None = None
+        self._reconciler = Reconciler(context)
+        self._reconciling: asyncio.Task[None] | None = None
 
     @property
     def epoch(self) -> int | None:
@@ -63,7 +66,7 @@ class Conductor:
     async def serve(self) -> None:
         """Hold the lease and drive operations until cancelled. A lost lease stops every run at once."""
         timing = self._context.settings.timing
-        renewed = pruned = 0.0
+        renewed = chores = 0.0
         try:
             while True:
                 try:
@@ -76,9 +79,10 @@ class Conductor:
                         renewed = now
                     if self._epoch is not None:
                         await self.claim()
-                        if now - pruned >= timing.reconcile:
-                            pruned = now
+                        if now - chores >= timing.reconcile:
+                            chores = now
                             await self._prune(now)
+                            self._reconcile(self._epoch)
                 except StoreError as error:
                     log.warning("conductor.store", error=str(error))
                 with contextlib.suppress(TimeoutError):
@@ -197,9 +201,25 @@ class Conductor:
     async def stop(self) -> None:
         """Cancel every run where it stands; the journal knows how far each got."""
         tasks = list(self._running.values())
+        if self._reconciling is not None:
+            tasks.append(self._reconciling)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _reconcile(self, epoch: int) -> None:
+        """Compare records and backends beside the runs, unless the last comparison is still under way."""
+        if self._reconciling is None or self._reconciling.done():
+            self._reconciling = asyncio.create_task(self._compare(epoch), name="reconcile")
+
+    async def _compare(self, epoch: int) -> None:
+        structlog.contextvars.clear_contextvars()
+        try:
+            await self._reconciler.round(epoch)
+        except (FencedError, StoreError) as error:
+            log.warning("reconcile.stopped", error=str(error))
+        except Exception:  # a defect here must not end the conductor; the next round tries again
+            log.exception("reconcile.defect")
 
     async def _prune(self, now: float) -> None:
         before = stamp(now - self._context.settings.timing.operation_history)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from cluster.scheduling.request import PlacementRequest
-from drivers.vocabulary import Observed, SnapshotSpec, VolumeSpec
+from drivers.vocabulary import InventoryItem, Observed, SnapshotSpec, VolumeSpec
 
 
 class SchedulerPort(Protocol):
@@ -53,5 +53,9 @@ class Ports(Protocol):
 
     @property
     def scheduler(self) -> SchedulerPort: ...
+
+    async def inventory(self, service: str, *, epoch: int) -> list[InventoryItem]:
+        """Every whole object that the backend `host@backend` holds."""
+        ...
 
     def backend(self, host: str, *, epoch: int, request_id: str, resource_id: str) -> BackendPort: ...

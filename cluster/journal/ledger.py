@@ -76,6 +76,12 @@ def load(db: Connection, ids: Sequence[str]) -> list[Entry]:
     return [Entry(**row._mapping, steps=steps.get(row.id, {})) for row in rows]
 
 
+def check_epoch(db: Connection, epoch: int) -> None:
+    """Raise FencedError unless the conductor's lease has this epoch still; for writes that belong to no operation."""
+    if db.execute(select(_LEASE.c.epoch).where(_LEASE.c.name == CONDUCTOR)).scalar() != epoch:
+        raise FencedError(f"epoch {epoch} no longer holds the conductor's lease")
+
+
 def _fenced(db: Connection, operation_id: str, epoch: int, **values: Any) -> None:
     mine = exists(select(_LEASE.c.name).where(_LEASE.c.name == CONDUCTOR, _LEASE.c.epoch == epoch))
     changed = db.execute(

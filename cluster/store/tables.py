@@ -8,6 +8,7 @@ import cluster.identity.records
 import cluster.journal.records
 import cluster.messages.records
 import cluster.quotas.records
+import cluster.reconcile.records
 import cluster.services.records
 import cluster.snapshots.records
 import cluster.volume_types.records

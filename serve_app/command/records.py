@@ -42,9 +42,7 @@ async def look(settings: Settings, now: float) -> Records:
         live = select(_OPERATION).where(_OPERATION.c.state == OperationState.LIVE).order_by(_OPERATION.c.created_at)
         return Records(services, pools, [_operation(row) for row in db.execute(live).mappings()])
 
-    url = make_url(settings.database)
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-        # Opening would make an empty one.
+    if _is_missing(settings.database):
         return Records(error="there is no database yet")
     store = open_store(settings.database)
     try:
@@ -53,6 +51,12 @@ async def look(settings: Settings, now: float) -> Records:
         return Records(error=str(error).splitlines()[0])
     finally:
         await store.close()
+
+
+def _is_missing(database: str) -> bool:
+    # Opening an SQLite file that is not there would make an empty one.
+    url = make_url(database)
+    return url.get_backend_name() == "sqlite" and not Path(url.database or "").exists()
 
 
 def _service(row: Any, since: float) -> dict[str, Any]:

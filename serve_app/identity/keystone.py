@@ -86,7 +86,7 @@ class KeystoneAuthenticator:
         await self._client.aclose()
 
     async def _known(self, token: str | None) -> Known | None:
-        if not token or len(token) > _LONGEST:
+        if not token or len(token) > _LONGEST or not token.isascii():
             return None
         known = await self._memory.get(token, lambda: self._validate(token))
         if known is None or known.expires_at <= self._seconds():
@@ -104,7 +104,11 @@ class KeystoneAuthenticator:
         if answer.status_code != 200:
             _log.error("keystone refuses validation", status=answer.status_code)
             raise Unavailable(f"Keystone answered {answer.status_code} when a token was to be validated.")
-        return _known(answer.json()["token"])
+        try:
+            return _known(answer.json()["token"])
+        except (ValueError, KeyError, TypeError) as error:
+            _log.error("keystone answers nonsense", reason=type(error).__name__)
+            raise Unavailable("Keystone's answer to a validation could not be read.") from error
 
     async def _ask(self, token: str, own: str) -> httpx.Response:
         headers = {"X-Auth-Token": own, "X-Subject-Token": token}

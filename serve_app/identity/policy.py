@@ -86,6 +86,7 @@ _ADMIN = """
     volume_extension:volume_host_attribute volume_extension:volume_manage volume_extension:volume_mig_status_attribute
     volume_extension:volume_type_access:addProjectAccess volume_extension:volume_type_access:get_all_for_type
     volume_extension:volume_type_access:removeProjectAccess
+    volume_extension:volume_type_encryption
     volume_extension:volume_type_encryption:create volume_extension:volume_type_encryption:delete
     volume_extension:volume_type_encryption:get volume_extension:volume_type_encryption:update
     volume_extension:volume_unmanage workers:cleanup

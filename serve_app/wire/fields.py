@@ -37,7 +37,7 @@ def refusal(reason: str) -> PydanticCustomError:
 
 def _shown(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 300 else f"{text[:300]}…"
+    return text if len(text) <= 200 else f"{text[:200]}…"  # the reason behind it must fit into a message as well
 
 
 def _text(value: str, forbidden: re.Pattern[str]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from sqlalchemy import ColumnElement, Select, and_, false, or_, tuple_
+from sqlalchemy import ColumnElement, Select, and_, false, literal, or_, tuple_
 
 from serve_app.wire.faults import BadRequest
 from serve_app.wire.fields import MAX_INTEGER
@@ -158,8 +158,9 @@ def _same(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
 
 
 def _past(column: ColumnElement[Any], upwards: bool, value: Any) -> ColumnElement[bool]:
-    if upwards:
-        return column.is_not(None) if value is None else column > value
     if value is None:
-        return false()
-    return or_(column < value, column.is_(None)) if _nullable(column) else column < value
+        return column.is_not(None) if upwards else false()
+    bound = literal(value, column.type)  # said as a parameter: SQLAlchemy compares no column with a bare boolean
+    if upwards:
+        return column > bound
+    return or_(column < bound, column.is_(None)) if _nullable(column) else column < bound

@@ -32,6 +32,8 @@ key_repository = {root}/fernet-keys
 key_repository = {root}/credential-keys
 [cache]
 enabled = false
+[identity]
+password_hash_rounds = 4
 [oslo_messaging_notifications]
 driver = noop
 """
@@ -65,6 +67,7 @@ class KeystoneServer:
         self._bin = ensure_venv() / "bin"
         self._config = root / "keystone.conf"
         self._process: subprocess.Popen[bytes] | None = None
+        self._token: str | None = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -118,8 +121,9 @@ class KeystoneServer:
 
     def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
         """A request as administrator; the reply's JSON."""
-        token = self.login("admin", self.password, "admin")
-        answer = self._request(method, path, {"X-Auth-Token": token, **(headers or {})}, body)
+        if self._token is None:
+            self._token = self.login("admin", self.password, "admin")
+        answer = self._request(method, path, {"X-Auth-Token": self._token, **(headers or {})}, body)
         return answer.json() if answer.content else None
 
     def add_user(self, name: str, project_id: str, *roles: str) -> str:

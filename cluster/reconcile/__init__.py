@@ -1,0 +1,1 @@
+"""Comparing what the records say with what the backends hold."""

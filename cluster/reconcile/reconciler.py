@@ -1,0 +1,169 @@
+"""Comparing and mending: a row without its object becomes `error` with a message, an object without a row an orphan.
+
+Run by the conductor under its lease; every write is fenced by the lease's epoch. Nothing on a backend is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import structlog
+from sqlalchemy import Connection, Table, delete, exists, insert, select, update
+
+from cluster.flows.run import Context
+from cluster.journal import ledger
+from cluster.journal.records import Operation, OperationState
+from cluster.messages.catalogue import Action, Detail, ResourceType
+from cluster.messages.intents import tell
+from cluster.reconcile.comparing import Differences, Known, compare
+from cluster.reconcile.records import Orphan
+from cluster.scheduling.host_name import service_of
+from cluster.services.records import Service
+from cluster.snapshots.records import Snapshot
+from cluster.volumes.records import Volume
+from drivers.vocabulary import InventoryItem, ObjectKind, StorageError
+
+_VOLUME = cast(Table, Volume.__table__)  # type: ignore[attr-defined]
+_SNAPSHOT = cast(Table, Snapshot.__table__)  # type: ignore[attr-defined]
+_OPERATION = cast(Table, Operation.__table__)  # type: ignore[attr-defined]
+_ORPHAN = cast(Table, Orphan.__table__)  # type: ignore[attr-defined]
+_SERVICE = cast(Table, Service.__table__)  # type: ignore[attr-defined]
+_TABLES = {ObjectKind.VOLUME: _VOLUME, ObjectKind.SNAPSHOT: _SNAPSHOT}
+_RESOURCES = {ObjectKind.VOLUME: ResourceType.VOLUME, ObjectKind.SNAPSHOT: ResourceType.SNAPSHOT}
+log = structlog.get_logger()
+
+
+class Reconciler:
+    """Compares every service that lives with the records, one after another."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def round(self, epoch: int) -> None:
+        """Look at every living volume service once. A service that does not answer is passed over: its work stays
+        uncertain. Raises FencedError, StoreError."""
+        alive = self._context.outside.seconds() - self._context.settings.timing.service_down
+        services = await self._context.store.read(
+            lambda db: db.scalars(
+                select(_SERVICE.c.host).where(
+                    _SERVICE.c.heartbeat_at >= alive,
+                    _SERVICE.c.binary == "cinder-volume",
+                    _SERVICE.c.backend_state == "up",
+                )
+            ).all()
+        )
+        for service in services:
+            try:
+                await self.service(service, epoch)
+            except StorageError as error:
+                log.warning("reconcile.unanswered", host=service, error=str(error))
+
+    async def service(self, service: str, epoch: int) -> Differences:
+        """Compare one service (`host@backend`) and mend what differs; return the differences found."""
+        before = await self._context.store.read(lambda db: known(db, service))
+        found = await self._context.ports.inventory(service, epoch=epoch)
+        after = await self._context.store.read(lambda db: known(db, service))
+        differences = compare(before, found, after)
+        await self._context.store.write(lambda db: self._mend(db, service, epoch, differences, found))
+        if differences.missing or differences.stranded or differences.orphans:
+            log.warning(
+                "reconcile.differences",
+                host=service,
+                missing=[one.id for one in differences.missing],
+                stranded=[one.id for one, _there in differences.stranded],
+                orphans=[item.id for item in differences.orphans],
+            )
+        return differences
+
+    def _mend(
+        self, db: Connection, service: str, epoch: int, differences: Differences, found: Iterable[InventoryItem]
+    ) -> None:
+        ledger.check_epoch(db, epoch)
+        for one in differences.missing:
+            if self._set(db, one, "error"):
+                self._tell(db, one, f"The {one.kind} is not on its backend any more; its data is not there.")
+        for one, there in differences.stranded:
+            truth = "available" if there else "error"
+            if self._set(db, one, truth):
+                where = "is whole on its backend" if there else "is not on its backend"
+                self._tell(db, one, f"It was {one.status} and nothing worked on it. The {one.kind} {where}.")
+        self._remember(db, service, differences.orphans, {item.id for item in found})
+
+    def _set(self, db: Connection, one: Known, status: str) -> bool:
+        """Change the state unless the row has changed, or an operation was opened, since it was looked at."""
+        table = _TABLES[one.kind]
+        live = exists(
+            select(_OPERATION.c.id).where(_OPERATION.c.resource_id == one.id, _OPERATION.c.state == OperationState.LIVE)
+        )
+        changed = db.execute(
+            update(table)
+            .where(table.c.id == one.id, table.c.status == one.status, ~live)
+            .values(status=status, updated_at=self._context.outside.now())
+        )
+        return changed.rowcount == 1
+
+    def _tell(self, db: Connection, one: Known, reason: str) -> None:
+        tell(
+            db,
+            self._context.outside,
+            self._context.settings.timing.message_life,
+            project_id=one.project_id,
+            request_id="",
+            action=Action.CREATE_VOLUME_FROM_BACKEND if one.kind is ObjectKind.VOLUME else Action.SNAPSHOT_UPDATE,
+            detail=Detail.UNKNOWN_ERROR,
+            resource_type=_RESOURCES[one.kind],
+            resource_id=one.id,
+            reason=reason,
+        )
+
+    def _remember(self, db: Connection, service: str, orphans: Iterable[InventoryItem], there: set[str]) -> None:
+        listed = {row.id for row in db.execute(select(_ORPHAN.c.id, _ORPHAN.c.host)) if service_of(row.host) == service}
+        current = {item.id: item for item in orphans}
+        db.execute(delete(_ORPHAN).where(_ORPHAN.c.id.in_((listed - current.keys()) | (listed - there))))
+        for item in current.values():
+            if item.id not in listed:
+                db.execute(insert(_ORPHAN).values(**self._orphan(service, item)))
+
+    def _orphan(self, service: str, item: InventoryItem) -> dict[str, Any]:
+        return {
+            "id": item.id,
+            "kind": item.kind.value,
+            "host": f"{service}#{item.pool}",
+            "size_bytes": item.size_bytes,
+            "parent_id": item.parent_id,
+            "location": item.location[:1024],
+            "first_seen_at": self._context.outside.now(),
+        }
+
+
+def known(db: Connection, service: str) -> list[Known]:
+    """Every volume and snapshot that the records place on the service, and every one that is under way to it."""
+    busy = set(db.scalars(select(_OPERATION.c.resource_id).where(_OPERATION.c.state == OperationState.LIVE)))
+    volumes = db.execute(
+        select(_VOLUME.c.id, _VOLUME.c.host, _VOLUME.c.status, _VOLUME.c.project_id, _VOLUME.c.updated_at).where(
+            _VOLUME.c.host.startswith(f"{service}#", autoescape=True)
+        )
+    ).all()
+    snapshots = db.execute(
+        select(
+            *(_SNAPSHOT.c.id, _VOLUME.c.host, _SNAPSHOT.c.status, _SNAPSHOT.c.project_id, _SNAPSHOT.c.updated_at),
+            _SNAPSHOT.c.volume_id,
+        )
+        .join(_VOLUME, _VOLUME.c.id == _SNAPSHOT.c.volume_id)
+        .where(_VOLUME.c.host.startswith(f"{service}#", autoescape=True))
+    ).all()
+    return [
+        *(
+            Known(ObjectKind.VOLUME, row.id, row.host, row.status, row.project_id, row.updated_at, row.id in busy)
+            for row in volumes
+        ),
+        *(
+            # A cascade works on the snapshots under the operation of their volume.
+            Known(
+                *(ObjectKind.SNAPSHOT, row.id, row.host, row.status, row.project_id, row.updated_at),
+                row.id in busy or row.volume_id in busy,
+            )
+            for row in snapshots
+        ),
+    ]
