@@ -10,6 +10,7 @@ import click
 from serve_app.command.db import db
 from serve_app.command.down import down
 from serve_app.command.logs import logs
+from serve_app.command.orphans import orphans
 from serve_app.command.status import status
 from serve_app.command.up import up
 
@@ -20,7 +21,7 @@ def pumice() -> None:
     """Block storage for a Ray cluster, with Cinder's v3 API."""
 
 
-for _command in (up, down, status, db, logs):
+for _command in (up, down, status, db, logs, orphans):
     pumice.add_command(_command)
 
 if __name__ == "__main__":

@@ -13,10 +13,13 @@ import pytest
 
 from actors.in_process import InProcessCluster
 from cluster.flows.catalogue import FLOWS
+from cluster.reconcile.intents import adopt
+from cluster.reconcile.reconciler import Reconciler
+from cluster.reconcile.records import Orphan
 from cluster.settings import BackendSettings, Settings
 from drivers.memory import MemoryBackend
-from drivers.vocabulary import GIB, FinalError
-from tests.unit.flows.conftest import SERVICE, Bench
+from drivers.vocabulary import GIB, FinalError, VolumeSpec
+from tests.unit.flows.conftest import CALLER, SERVICE, Bench
 
 Point = tuple[str, str, str]
 V1, V2, S1 = (f"00000000-0000-4000-8000-{number:012d}" for number in (1, 2, 3))
@@ -55,6 +58,19 @@ async def _nothing(bench: Bench) -> None:
     del bench
 
 
+async def _orphan(bench: Bench) -> None:
+    await bench.backend.ensure_volume("memory", VolumeSpec(V1, 1))
+    context = bench.cluster.conductor._context
+    assert bench.cluster.conductor.epoch is not None
+    await Reconciler(context).service(SERVICE, bench.cluster.conductor.epoch)
+
+
+async def _adopt(bench: Bench) -> None:
+    await bench.cluster.store.write(
+        lambda db: adopt(db, bench.cluster.outside, CALLER, V1, name="found", volume_type_id=None)
+    )
+
+
 Script = Callable[[Bench], Awaitable[None]]
 # name → (what is there before, the request under test, what the backend holds in the end, the driver call that fails)
 SCRIPTS: dict[str, tuple[Script, Script, set[tuple[str, str, int]], str | None]] = {
@@ -89,6 +105,15 @@ SCRIPTS: dict[str, tuple[Script, Script, set[tuple[str, str, int]], str | None]]
     "cascade": (_snapshot, lambda b: b.operate("volume.delete", V1, snapshots=[S1]), set(), None),
     "snapshot": (_volume, lambda b: b.snapshot(S1, V1), {("volume", V1, 1), ("snapshot", S1, 1)}, None),
     "snapshot-fails": (_volume, lambda b: b.snapshot(S1, V1), {("volume", V1, 1)}, "ensure_snapshot"),
+    "orphan-adopt": (_orphan, _adopt, {("volume", V1, 1)}, None),
+    "orphan-adopt-fails": (_orphan, _adopt, {("volume", V1, 1)}, "ensure_size"),
+    "orphan-delete": (_orphan, lambda b: b.operate("orphan.delete", V1), set(), None),
+    "orphan-delete-fails": (
+        _orphan,
+        lambda b: b.operate("orphan.delete", V1),
+        {("volume", V1, 1)},
+        "ensure_volume_absent",
+    ),
     "snapshot-delete": (_snapshot, lambda b: b.operate("snapshot.delete", S1), {("volume", V1, 1)}, None),
     "snapshot-delete-fails": (
         _snapshot,
@@ -145,7 +170,9 @@ async def _check(bench: Bench, left: set[tuple[str, str, int]]) -> None:
     assert "live" not in (await bench.states()).values()
     placed = {("volume", row.id, row.size_gib) for row in volumes if row.host}
     taken = {("snapshot", row.id, row.size_gib) for row in snapshots if row.status != "error"}
-    assert placed | taken == left
+    listed = {(row.kind, row.id, row.size_bytes // GIB) for row in await bench.rows(Orphan)}
+    assert placed | taken | listed == left
+    assert not listed & (placed | taken)
     for row in (*volumes, *snapshots):
         assert not row.status.startswith("error") or await bench.messages()
     await bench.cluster.desk._rebuild()

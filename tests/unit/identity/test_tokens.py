@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import threading
 from pathlib import Path
 
@@ -173,7 +172,7 @@ def test_the_key_is_made_once(tmp_path: Path) -> None:
     assert len(found[0]) == 64
     path = tmp_path / "secrets" / "token.key"
     assert path.stat().st_mode & 0o777 == 0o600
-    assert os.listdir(tmp_path / "secrets") == ["token.key"]
+    assert [file.name for file in path.parent.iterdir()] == ["token.key"]
     path.write_bytes(b"short")
     with pytest.raises(SigningKeyError, match="damaged"):
         ensure_signing_key(tmp_path)
