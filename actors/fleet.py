@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import structlog
 
 from actors import ray_port
-from actors.ports import CONDUCTOR, SCHEDULER, volume_actor
+from actors.names import CONDUCTOR, SCHEDULER, volume_actor
 from cluster.scheduling.labels import parse_selector
 from cluster.settings import Settings
 from cluster.settings_file import settings_path
@@ -21,7 +21,8 @@ log = structlog.get_logger()
 
 def start(settings: Settings) -> None:
     """Start conductor and scheduler on the head, where the database is, unless they run; the rest follows by itself."""
-    from actors.shells import ConductorActor, SchedulerActor
+    from actors.conductor import ConductorActor
+    from actors.scheduler import SchedulerActor
 
     path = str(settings_path(settings.state_dir))
     here = {HOST_LABEL: settings.host_name}
@@ -63,7 +64,7 @@ def selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
 
 
 def _ensure_volume_actor(settings: Settings, host: str, backend_name: str) -> None:
-    from actors.shells import VolumeActor
+    from actors.volume import VolumeActor
 
     # Pinned by label: an actor hard-pinned to a node id never comes back when the node returns under a new one.
     state_dir = str(settings.state_dir) if host == settings.host_name else f"/var/lib/pumice/{host}"

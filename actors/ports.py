@@ -10,20 +10,14 @@ import contextlib
 from typing import Any
 
 from actors import ray_port
+from actors.names import SCHEDULER, volume_actor
 from cluster.flows.ports import BackendPort, SchedulerPort
 from cluster.scheduling.host_name import HostName
 from cluster.scheduling.request import PlacementRequest
 from drivers.vocabulary import InventoryItem, Observed, RetryableError, SnapshotSpec, UncertainError, VolumeSpec
 
-CONDUCTOR = "pumice-conductor"
-SCHEDULER = "pumice-scheduler"
 _SCHEDULER_SECONDS = 30.0
 _INVENTORY_SECONDS = 300.0
-
-
-def volume_actor(service: str) -> str:
-    """The name of the actor of `host@backend`."""
-    return f"pumice-volume-{service}"
 
 
 class RayScheduler:

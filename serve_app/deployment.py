@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors import ray_port
-from actors.ports import CONDUCTOR
+from actors.names import CONDUCTOR
 from cluster import logs
 from cluster.outside import Outside
 from cluster.settings_file import load_effective

@@ -1,0 +1,42 @@
+"""The conductor actor: `cluster.conductor` with a cluster's ports, and the keeper of the volume actors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from actors import ray_port
+from actors.fleet import keep
+from actors.liveness import watch
+from actors.ports import RayPorts
+from cluster import logs
+from cluster.conductor import Conductor
+from cluster.flows.catalogue import FLOWS
+from cluster.flows.run import Context
+from cluster.outside import Outside
+from cluster.settings_file import load_effective
+from cluster.store.open import open_store
+
+
+class ConductorActor:
+    """`settings_path` is the file that `pumice up` wrote. Ray calls `__init__` again after every restart, so what an
+    actor is comes whole from its arguments and the records."""
+
+    async def __init__(self, settings_path: str) -> None:  # type: ignore[misc]
+        settings = load_effective(Path(settings_path))
+        logs.configure(settings.state_dir / "logs", "conductor")
+        context = Context(
+            store=open_store(settings.database),
+            outside=Outside(),
+            settings=settings,
+            ports=RayPorts(settings.timing.driver_call),
+        )
+        self._conductor = Conductor(context, FLOWS, holder=ray_port.own_actor_id())
+        self._loops = [watch(self._conductor.serve(), "conductor"), watch(keep(settings), "fleet")]
+
+    async def wake(self) -> None:
+        """The doorbell."""
+        self._conductor.wake()
+
+    async def epoch(self) -> int | None:
+        """The epoch under which it works now; None while another conductor holds the lease."""
+        return self._conductor.epoch

@@ -1,0 +1,41 @@
+"""The scheduler actor: the desk, reached by conductor and volume actors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from actors.liveness import watch
+from cluster import logs
+from cluster.outside import Outside
+from cluster.scheduling.desk import Desk
+from cluster.scheduling.request import PlacementRequest
+from cluster.services.report import ServiceReport
+from cluster.settings_file import load_effective
+from cluster.store.open import open_store
+
+
+class SchedulerActor:
+    """`settings_path` is the file that `pumice up` wrote."""
+
+    async def __init__(self, settings_path: str) -> None:  # type: ignore[misc]
+        settings = load_effective(Path(settings_path))
+        logs.configure(settings.state_dir / "logs", "scheduler")
+        self._desk = Desk(open_store(settings.database), Outside(), settings)
+        await self._desk.start()
+        self._loops = [watch(self._desk.serve(), "scheduler")]
+
+    async def place(self, request: PlacementRequest) -> str:
+        """See Desk.place."""
+        return await self._desk.place(request)
+
+    async def release(self, volume_id: str) -> None:
+        """See Desk.release."""
+        self._desk.release(volume_id)
+
+    async def resize(self, volume_id: str, size_gib: int) -> None:
+        """See Desk.resize."""
+        self._desk.resize(volume_id, size_gib)
+
+    async def report(self, report: ServiceReport) -> None:
+        """A volume actor's heartbeat."""
+        await self._desk.report(report)

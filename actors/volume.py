@@ -1,0 +1,51 @@
+"""The volume actor: one backend on one host. It has no database, and must not load what only control processes need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from actors import ray_port
+from actors.liveness import watch
+from actors.names import SCHEDULER
+from actors.volume_host import VolumeHost
+from cluster import logs
+from cluster.services.report import ServiceReport
+from cluster.settings import BackendSettings
+from drivers.registry import create
+from drivers.vocabulary import InventoryItem
+
+_REPORT_SECONDS = 30.0
+
+
+class VolumeActor:
+    """`zone` is for a node without the label `ray.io/availability-zone`; `heartbeat` is seconds; `state_dir` is a
+    directory of the node, where logs and the pools without a directory of their own go."""
+
+    async def __init__(  # type: ignore[misc]
+        self, host_name: str, backend_name: str, backend: BackendSettings, zone: str, heartbeat: float, state_dir: str
+    ) -> None:
+        directory = Path(state_dir)
+        logs.configure(directory / "logs", f"volume-{host_name}-{backend_name}")
+        labels = ray_port.own_labels()
+        self._host = VolumeHost(
+            f"{host_name}@{backend_name}",
+            create(backend.driver, backend.options, directory, backend_name),
+            availability_zone=backend.availability_zone or labels.get("ray.io/availability-zone") or zone,
+            node_labels=labels,
+            heartbeat=heartbeat,
+            report=_report,
+        )
+        self._loops = [watch(self._host.serve(), "volume")]
+
+    async def call(self, method: str, pool: str, args: tuple[Any, ...], context: dict[str, Any]) -> Any:
+        """See VolumeHost.call."""
+        return await self._host.call(method, pool, args, **context)
+
+    async def inventory(self, epoch: int) -> list[InventoryItem]:
+        """See VolumeHost.inventory."""
+        return await self._host.inventory(epoch=epoch)
+
+
+async def _report(report: ServiceReport) -> None:
+    await ray_port.call(SCHEDULER, "report", report, timeout_seconds=_REPORT_SECONDS)
