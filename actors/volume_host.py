@@ -12,8 +12,14 @@ from typing import Any
 import structlog
 
 from cluster.services.report import ServiceReport
-from drivers.protocols import Backend, Clones, Snapshots
-from drivers.vocabulary import BackendUnavailableError, InventoryItem, RetryableError, StorageError, UnsupportedError
+from drivers.protocols import Backend, Clones, Fences, Snapshots
+from drivers.vocabulary import (
+    BackendUnavailableError,
+    InventoryItem,
+    StaleEpochError,
+    StorageError,
+    UnsupportedError,
+)
 
 log = structlog.get_logger()
 
@@ -64,8 +70,8 @@ class VolumeHost:
         self, method: str, pool: str, args: tuple[Any, ...], *, epoch: int, request_id: str, resource_id: str
     ) -> Any:
         """Run one driver call. Raises `StorageError`s only: BackendUnavailableError while the storage is closed,
-        RetryableError for a conductor that was replaced, UnsupportedError where the driver has no such power."""
-        self._admit(epoch)
+        StaleEpochError for a conductor that was replaced, UnsupportedError where the driver has no such power."""
+        await self._admit(epoch)
         protocol = _CALLS.get(method)
         if protocol is None or not isinstance(self._backend, protocol):
             raise UnsupportedError(f"backend {self.host} cannot do {method}")
@@ -80,15 +86,19 @@ class VolumeHost:
 
     async def inventory(self, *, epoch: int) -> list[InventoryItem]:
         """Every whole object of the backend. Raises as `call` does."""
-        self._admit(epoch)
+        await self._admit(epoch)
         return await self._backend.inventory()
 
-    def _admit(self, epoch: int) -> None:
+    async def _admit(self, epoch: int) -> None:
+        """Let a call of the conductor's `epoch` through; the storage remembers the latest where it can."""
         if epoch < self._epoch:
-            raise RetryableError(f"{self.host}: the conductor of epoch {epoch} was replaced by that of {self._epoch}")
-        self._epoch = epoch
+            raise StaleEpochError(f"{self.host}: the conductor of epoch {epoch} was replaced by that of {self._epoch}")
         if self._closed_because is not None:
             raise BackendUnavailableError(f"backend {self.host} is not open: {self._closed_because}")
+        if epoch > self._epoch:
+            if isinstance(self._backend, Fences):
+                await self._backend.admit(epoch)
+            self._epoch = max(epoch, self._epoch)
 
     async def _open(self) -> None:
         try:

@@ -27,6 +27,7 @@ from drivers.vocabulary import (
     SizeConflictError,
     SnapshotSpec,
     SourceMissingError,
+    StaleEpochError,
     VolumeSpec,
     checked_id,
 )
@@ -91,6 +92,13 @@ class MemoryStore:
     def __init__(self, pools: Mapping[str, int]) -> None:
         self._pools = {name: _Pool(capacity_bytes) for name, capacity_bytes in pools.items()}
         self._epoch = 0
+        self._admitted = 0
+
+    def admit(self, epoch: int) -> None:
+        """Obey `epoch` from now on. Raises StaleEpochError when a later one was admitted."""
+        if epoch < self._admitted:
+            raise StaleEpochError(f"the store obeys epoch {self._admitted}, not {epoch}")
+        self._admitted = epoch
 
     def taken(self) -> int:
         """Take the store; returns the epoch that its new holder has."""
@@ -168,6 +176,11 @@ class MemoryBackend:
             )
             for name, pool in sorted(self.store.pools().items())
         ]
+
+    async def admit(self, epoch: int) -> None:
+        """See `Fences`."""
+        self._require_open()
+        self.store.admit(epoch)
 
     async def ensure_volume(self, pool: str, spec: VolumeSpec) -> Observed:
         """See `Backend`."""

@@ -5,7 +5,8 @@ succeeds. A call returns only when its effect is durable (data, size and directo
 A call that is cancelled or dies half-way leaves nothing that a repeat of the same call cannot finish, and nothing
 that `inventory` shows as a whole object.
 
-Errors are those of `drivers.vocabulary`; a driver lets no other exception out on purpose.
+Errors are those of `drivers.vocabulary`; a driver lets no other exception out on purpose. `capabilities` must answer
+before `open` too: `isinstance` asks for it.
 """
 
 from __future__ import annotations
@@ -82,4 +83,14 @@ class Clones(Protocol):
     async def ensure_volume_from_volume(self, pool: str, spec: VolumeSpec, source: VolumeSpec) -> Observed:
         """A writable volume with the source's content now, zeroes beyond it when `spec` is larger.
         Raises SourceMissingError, SizeConflictError (also when `spec` is smaller), NoSpaceError."""
+        ...
+
+
+@runtime_checkable
+class Fences(Protocol):
+    """The storage itself remembers the latest epoch of those who command it."""
+
+    async def admit(self, epoch: int) -> None:
+        """Let commands of `epoch` through from now on, and none of an earlier one, also after a restart: the mark is
+        durable when this returns. Raises StaleEpochError when a later epoch was admitted before."""
         ...

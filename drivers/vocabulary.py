@@ -14,7 +14,8 @@ The error tree. Its three families decide what the journal does next:
     │   ├── UnsupportedError      this backend cannot do that
     │   └── BadNameError          an id that is not a UUID; refused before it becomes a path
     ├── RetryableError        nothing was done; try again later (back-off)
-    │   └── BackendUnavailableError   the pool is not there now (not mounted, held by another process)
+    │   ├── BackendUnavailableError   the pool is not there now (not mounted, held by another process)
+    │   └── StaleEpochError           whoever calls was replaced by a caller of a later epoch
     └── UncertainError        it may or may not have happened: only the same call on the same host may run again
 """
 
@@ -71,6 +72,10 @@ class RetryableError(StorageError):
 
 class BackendUnavailableError(RetryableError):
     """The backend's storage is not there now."""
+
+
+class StaleEpochError(RetryableError):
+    """The caller was replaced by one of a later epoch."""
 
 
 class UncertainError(StorageError):

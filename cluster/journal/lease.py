@@ -1,7 +1,8 @@
 """Leases: the right to act under a name, for a while, in an epoch.
 
 Taking a lease raises its epoch. Whoever holds an older epoch is refused at its next write, so a lease may be taken
-from a holder that is merely believed dead without harm to the records.
+from a holder that is merely believed dead without harm to the records. An epoch is never smaller than the clock's
+seconds when it was taken, so that a pool which remembers epochs obeys a database that was begun anew.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ def take(db: Connection, name: str, holder: str, now: float, life_seconds: float
     hold(db, f"lease:{name}")
     row = db.execute(select(_LEASE.c.epoch, _LEASE.c.holder, _LEASE.c.expires_at).where(_LEASE.c.name == name)).first()
     if row is None:
-        db.execute(insert(Lease).values(name=name, epoch=1, holder=holder, expires_at=now + life_seconds))
-        return 1
+        epoch = max(1, int(now))
+        db.execute(insert(Lease).values(name=name, epoch=epoch, holder=holder, expires_at=now + life_seconds))
+        return epoch
     if row.holder != holder and row.expires_at > now:
         return None
-    epoch = int(row.epoch) + 1
+    epoch = max(int(row.epoch) + 1, int(now))
     db.execute(
         update(Lease).where(_LEASE.c.name == name).values(epoch=epoch, holder=holder, expires_at=now + life_seconds)
     )

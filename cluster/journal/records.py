@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from sqlalchemy import JSON, Column, Index, text
+from sqlalchemy import JSON, BigInteger, Column, Index, text
 from sqlmodel import Field, SQLModel
 
 
@@ -49,7 +49,7 @@ class Operation(SQLModel, table=True):
     request_id: str = Field(max_length=64)
     args: dict[str, object] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     state: str = Field(default=OperationState.LIVE.value, max_length=16)
-    epoch: int = 0
+    epoch: int = Field(default=0, sa_type=BigInteger)
     attempts: int = 0
     not_before: float = 0.0
     failing: dict[str, str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
@@ -76,6 +76,6 @@ class Lease(SQLModel, table=True):
     __tablename__ = "lease"
 
     name: str = Field(primary_key=True, max_length=255)
-    epoch: int
+    epoch: int = Field(sa_type=BigInteger)
     holder: str = Field(max_length=255)
     expires_at: float

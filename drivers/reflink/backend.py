@@ -14,7 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
+from drivers.reflink import faults
 from drivers.reflink.checkpoints import Checkpoint, pass_by
+from drivers.reflink.epoch import admit
 from drivers.reflink.ground import GivenGround, Ground
 from drivers.reflink.keyed_locks import KeyedLocks
 from drivers.reflink.pool import Pool
@@ -164,6 +166,14 @@ class ReflinkBackend:
     async def ensure_size(self, pool: str, volume_id: str, size_gib: int) -> Observed:
         """See `Backend`."""
         return await self._run(pool, (volume_id,), lambda: self._pool.ensure_size(volume_id, size_gib))
+
+    async def admit(self, epoch: int) -> None:
+        """See `Fences`."""
+        await self._run(self._pool.name, (), lambda: self._admit(epoch))
+
+    def _admit(self, epoch: int) -> None:
+        with faults.attempt(f"the epoch of pool {self._pool.name}"):
+            admit(self._pool.directory, epoch)
 
     async def inventory(self) -> list[InventoryItem]:
         """See `Backend`."""

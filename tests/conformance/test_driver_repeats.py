@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from drivers.protocols import Backend, Clones, Snapshots
+from drivers.protocols import Backend, Clones, Fences, Snapshots
 from drivers.vocabulary import (
     GIB,
     BackendUnavailableError,
@@ -16,6 +16,7 @@ from drivers.vocabulary import (
     SizeConflictError,
     SnapshotSpec,
     SourceMissingError,
+    StaleEpochError,
     VolumeSpec,
 )
 from tests.conformance.harness import Call, FullBackend, Harness
@@ -205,3 +206,20 @@ async def test_another_pool(harness: Harness, backend: FullBackend, new_id: Ids)
         await backend.ensure_volume("elsewhere", VolumeSpec(new_id(), 1))
     with pytest.raises(FinalError, match="elsewhere"):
         await backend.ensure_volume_absent("elsewhere", new_id())
+
+
+async def test_the_storage_obeys_the_latest_epoch_also_after_a_restart(harness: Harness, new_id: Ids) -> None:
+    backend = harness.backend()
+    if not isinstance(backend, Fences):
+        return  # a driver need not remember epochs; the volume actor does while it lives
+    await backend.open()
+    for epoch in (5, 5, 9):
+        await backend.admit(epoch)
+    await backend.close()
+    again = harness.backend()
+    await again.open()
+    assert isinstance(again, Fences)
+    with pytest.raises(StaleEpochError):
+        await again.admit(8)
+    await again.admit(9)
+    await again.close()
