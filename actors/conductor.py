@@ -6,7 +6,8 @@ from pathlib import Path
 
 from actors import ray_port
 from actors.fleet import keep
-from actors.liveness import watch
+from actors.instance import mark_of
+from actors.liveness import or_end, watch
 from actors.ports import RayPorts
 from cluster import logs
 from cluster.conductor import Conductor
@@ -22,16 +23,18 @@ class ConductorActor:
     actor is comes whole from its arguments and the records."""
 
     async def __init__(self, settings_path: str) -> None:  # type: ignore[misc]
-        settings = load_effective(Path(settings_path))
-        logs.configure(settings.state_dir / "logs", "conductor")
-        context = Context(
-            store=open_store(settings.database),
-            outside=Outside(),
-            settings=settings,
-            ports=RayPorts(settings.timing.driver_call),
-        )
-        self._conductor = Conductor(context, FLOWS, holder=ray_port.own_actor_id())
-        self._loops = [watch(self._conductor.serve(), "conductor"), watch(keep(settings), "fleet")]
+        with or_end("conductor"):
+            settings = load_effective(Path(settings_path))
+            logs.configure(settings.state_dir / "logs", "conductor")
+            context = Context(
+                store=open_store(settings.database),
+                outside=Outside(),
+                settings=settings,
+                ports=RayPorts(settings.timing.driver_call),
+            )
+            holder = f"{mark_of(settings.state_dir)}/{ray_port.own_actor_id()}"
+            self._conductor = Conductor(context, FLOWS, holder=holder)
+            self._loops = [watch(self._conductor.serve(), "conductor"), watch(keep(settings), "fleet")]
 
     async def wake(self) -> None:
         """The doorbell."""

@@ -22,27 +22,35 @@ log = structlog.get_logger()
 def start(settings: Settings) -> None:
     """Start conductor and scheduler on the head, where the database is, unless they run; the rest follows by itself."""
     from actors.conductor import ConductorActor
-    from actors.scheduler import SchedulerActor
 
-    path = str(settings_path(settings.state_dir))
-    here = {HOST_LABEL: settings.host_name}
-    ray_port.ensure_actor(SchedulerActor, SCHEDULER, args=(path,), label_selector=here)
-    ray_port.ensure_actor(ConductorActor, CONDUCTOR, args=(path,), label_selector=here)
+    _ensure_scheduler(settings)
+    ray_port.ensure_actor(ConductorActor, CONDUCTOR, args=_path(settings), label_selector=_head(settings))
 
 
 async def keep(settings: Settings) -> None:
-    """See to the volume actors until cancelled: nodes come and go."""
-    known: set[str] = set()
+    """See to the scheduler and the volume actors until cancelled: nodes come and go, and actors may be killed. (The
+    conductor, in which this runs, is `pumice up`'s affair.)"""
     while True:
         try:
-            for name, actor in wanted(settings, await asyncio.to_thread(ray_port.nodes)).items():
-                if name not in known:
-                    await asyncio.to_thread(_ensure_volume_actor, settings, *actor)
-                    log.info("fleet.volume_actor", actor=name)
-                    known.add(name)
+            for name in await asyncio.to_thread(ensure_wanted, settings):
+                log.info("fleet.started", actor=name)
         except Exception as error:  # Ray may be away for a moment; the next round sees to it
             log.warning("fleet.keep", error=f"{type(error).__name__}: {error}")
         await asyncio.sleep(_KEEP_SECONDS)
+
+
+def ensure_wanted(settings: Settings) -> list[str]:
+    """Start whichever of scheduler and volume actors is not there; return their names. Two questions to the head."""
+    there = ray_port.actor_names()
+    started = []
+    if SCHEDULER not in there:
+        _ensure_scheduler(settings)
+        started.append(SCHEDULER)
+    for name, (host, backend_name) in wanted(settings, ray_port.nodes()).items():
+        if name not in there:
+            _ensure_volume_actor(settings, host, backend_name)
+            started.append(name)
+    return started
 
 
 def wanted(settings: Settings, nodes: list[ray_port.Node]) -> dict[str, tuple[str, str]]:
@@ -61,6 +69,20 @@ def wanted(settings: Settings, nodes: list[ray_port.Node]) -> dict[str, tuple[st
 def selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
     """Whether a node with these labels is picked, by Ray's rules for label selectors."""
     return all(parse_selector(text).matches(labels.get(key)) for key, text in selector.items())
+
+
+def _path(settings: Settings) -> tuple[str]:
+    return (str(settings_path(settings.state_dir)),)
+
+
+def _head(settings: Settings) -> dict[str, str]:
+    return {HOST_LABEL: settings.host_name}
+
+
+def _ensure_scheduler(settings: Settings) -> None:
+    from actors.scheduler import SchedulerActor
+
+    ray_port.ensure_actor(SchedulerActor, SCHEDULER, args=_path(settings), label_selector=_head(settings))
 
 
 def _ensure_volume_actor(settings: Settings, host: str, backend_name: str) -> None:

@@ -1,16 +1,34 @@
-"""How an actor's background loops are watched: a loop that has ended ends its actor, and Ray starts it anew."""
+"""When an actor ends itself so that Ray starts it anew: when it cannot be made, and when a loop of it has ended.
+
+Ray starts actors again whose process died. One whose constructor raised is dead for good, so none may raise.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
 
 log = structlog.get_logger()
 EXIT_CODE = 70
+PAUSE_SECONDS = 2.0
+
+
+@contextmanager
+def or_end(name: str) -> Iterator[None]:
+    """Around all that a constructor does: what goes wrong is logged, and the process ends after a pause, so that an
+    actor which cannot be made (its settings are unreadable, its disk is full) is not tried in a hot loop."""
+    try:
+        yield
+    except Exception:  # whatever it is, a constructor that raises would be the actor's end for good
+        log.critical("actor.not_made", actor=name, exc_info=True)
+        time.sleep(PAUSE_SECONDS)
+        os._exit(EXIT_CODE)
 
 
 def watch(loop: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

@@ -6,7 +6,10 @@ an earlier attempt may have reached it, and the same call on the same host is th
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from actors import ray_port
@@ -18,6 +21,7 @@ from drivers.vocabulary import InventoryItem, Observed, RetryableError, Snapshot
 
 _SCHEDULER_SECONDS = 30.0
 _INVENTORY_SECONDS = 300.0
+_CALLS_AT_ONCE = 64
 
 
 class RayScheduler:
@@ -44,21 +48,31 @@ class RayScheduler:
 
 
 class RayBackend:
-    """One pool behind its volume actor. `timeout_seconds` bounds each call."""
+    """One pool behind its volume actor. `timeout_seconds` bounds each call, `places` how many are under way there."""
 
-    def __init__(self, host: str, epoch: int, request_id: str, resource_id: str, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        host: str,
+        epoch: int,
+        request_id: str,
+        resource_id: str,
+        timeout_seconds: float,
+        places: Mapping[str, asyncio.Semaphore],
+    ) -> None:
         name = HostName.parse(host)
         if name.pool is None:
             raise RetryableError(f"{host} names no pool")
         self._actor, self._pool = volume_actor(name.service), name.pool
         self._context = {"epoch": epoch, "request_id": request_id, "resource_id": resource_id}
         self._timeout = timeout_seconds
+        self._places = places[name.service]
 
     async def _call(self, method: str, *args: Any) -> Any:
         try:
-            return await ray_port.call(
-                self._actor, "call", method, self._pool, args, self._context, timeout_seconds=self._timeout
-            )
+            async with self._places:
+                return await ray_port.call(
+                    self._actor, "call", method, self._pool, args, self._context, timeout_seconds=self._timeout
+                )
         except ray_port.ActorUnavailableError as error:
             raise UncertainError(f"{self._actor} did not answer {method}: {error}") from error
 
@@ -90,6 +104,8 @@ class RayPorts:
     def __init__(self, timeout_seconds: float) -> None:
         self._scheduler = RayScheduler()
         self._timeout = timeout_seconds
+        # For each backend its own, so that one that hangs holds up nobody else.
+        self._places: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_CALLS_AT_ONCE))
 
     @property
     def scheduler(self) -> SchedulerPort:
@@ -105,4 +121,4 @@ class RayPorts:
         return found
 
     def backend(self, host: str, *, epoch: int, request_id: str, resource_id: str) -> BackendPort:
-        return RayBackend(host, epoch, request_id, resource_id, self._timeout)
+        return RayBackend(host, epoch, request_id, resource_id, self._timeout, self._places)

@@ -119,16 +119,6 @@ def started_at(pid: int) -> str:
     return fields[19] if len(fields) > 19 else ""
 
 
-def environment(pid: int) -> dict[str, str]:
-    """The environment with which the process was started; empty when it is gone or not ours to see."""
-    try:
-        entries = (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
-    except OSError:
-        return {}
-    pairs = (entry.partition(b"=") for entry in entries if b"=" in entry)
-    return {os.fsdecode(key): os.fsdecode(value) for key, _, value in pairs}
-
-
 def _all(mark: str) -> Iterator[Process]:
     for entry in os.scandir(_PROC):
         if entry.name.isdigit() and _carries(int(entry.name), mark):

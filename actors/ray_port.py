@@ -123,23 +123,10 @@ def ensure_actor(
     ray.remote(cls).options(**options).remote(*args)
 
 
-def actor_exists(name: str) -> bool:
-    """Whether an actor goes by this name (it may be restarting or wait for a node)."""
-    try:
-        ray.get_actor(name, namespace=NAMESPACE)
-    except ValueError:
-        return False
-    return True
-
-
-def kill_actor(name: str) -> None:
-    """End the actor for good. Nothing happens when there is none."""
-    _handles.pop(name, None)
-    try:
-        handle = ray.get_actor(name, namespace=NAMESPACE)
-    except ValueError:
-        return
-    ray.kill(handle, no_restart=True)
+def actor_names() -> set[str]:
+    """The names of the actors that live, restart or wait for a node; one that is dead for good is not among them."""
+    rows: list[dict[str, str]] = ray.util.list_named_actors(all_namespaces=True)  # type: ignore[assignment]
+    return {row["name"] for row in rows if row["namespace"] == NAMESPACE}
 
 
 async def call(actor_name: str, method: str, *args: Any, timeout_seconds: float) -> Any:
@@ -292,17 +279,6 @@ def _why(name: str) -> str:
     return next((line for line in reversed(lines) if "Error" in line), "")
 
 
-def http_ready(name: str) -> bool:
-    """Whether Serve says that the application runs (the ingress may need a moment longer)."""
-    from ray import serve
-    from ray.serve.schema import ApplicationStatus
-
-    if not serve_running():
-        return False
-    application = serve.status().applications.get(name)
-    return application is not None and application.status == ApplicationStatus.RUNNING
-
-
 def serve_running() -> bool:
     """Whether Serve has been started in this cluster."""
     name, namespace = _SERVE_CONTROLLER
@@ -311,14 +287,6 @@ def serve_running() -> bool:
     except ValueError:
         return False
     return True
-
-
-def undeploy(name: str) -> None:
-    """Take the application down and wait until its replicas are gone."""
-    from ray import serve
-
-    if serve_running():
-        serve.delete(name)
 
 
 def _serve_address() -> tuple[str | None, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from actors.liveness import watch
+from actors.liveness import or_end, watch
 from cluster import logs
 from cluster.outside import Outside
 from cluster.scheduling.desk import Desk
@@ -18,11 +18,11 @@ class SchedulerActor:
     """`settings_path` is the file that `pumice up` wrote."""
 
     async def __init__(self, settings_path: str) -> None:  # type: ignore[misc]
-        settings = load_effective(Path(settings_path))
-        logs.configure(settings.state_dir / "logs", "scheduler")
-        self._desk = Desk(open_store(settings.database), Outside(), settings)
-        await self._desk.start()
-        self._loops = [watch(self._desk.serve(), "scheduler")]
+        with or_end("scheduler"):
+            settings = load_effective(Path(settings_path))
+            logs.configure(settings.state_dir / "logs", "scheduler")
+            self._desk = Desk(open_store(settings.database), Outside(), settings)
+            self._loops = [watch(self._desk.serve(), "scheduler")]
 
     async def place(self, request: PlacementRequest) -> str:
         """See Desk.place."""

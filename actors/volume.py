@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from actors import ray_port
-from actors.liveness import watch
+from actors.liveness import or_end, watch
 from actors.names import SCHEDULER
 from actors.volume_host import VolumeHost
 from cluster import logs
@@ -25,18 +25,19 @@ class VolumeActor:
     async def __init__(  # type: ignore[misc]
         self, host_name: str, backend_name: str, backend: BackendSettings, zone: str, heartbeat: float, state_dir: str
     ) -> None:
-        directory = Path(state_dir)
-        logs.configure(directory / "logs", f"volume-{host_name}-{backend_name}")
-        labels = ray_port.own_labels()
-        self._host = VolumeHost(
-            f"{host_name}@{backend_name}",
-            create(backend.driver, backend.options, directory, backend_name),
-            availability_zone=backend.availability_zone or labels.get("ray.io/availability-zone") or zone,
-            node_labels=labels,
-            heartbeat=heartbeat,
-            report=_report,
-        )
-        self._loops = [watch(self._host.serve(), "volume")]
+        with or_end("volume"):
+            directory = Path(state_dir)
+            logs.configure(directory / "logs", f"volume-{host_name}-{backend_name}")
+            labels = ray_port.own_labels()
+            self._host = VolumeHost(
+                f"{host_name}@{backend_name}",
+                create(backend.driver, backend.options, directory, backend_name),
+                availability_zone=backend.availability_zone or labels.get("ray.io/availability-zone") or zone,
+                node_labels=labels,
+                heartbeat=heartbeat,
+                report=_report,
+            )
+            self._loops = [watch(self._host.serve(), "volume")]
 
     async def call(self, method: str, pool: str, args: tuple[Any, ...], context: dict[str, Any]) -> Any:
         """See VolumeHost.call."""

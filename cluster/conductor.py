@@ -3,8 +3,10 @@
 What an error does to an operation (families of `drivers.vocabulary`):
 
 - *final*: written into the journal, then only the undo runs, until it has closed the operation;
-- *retryable* (nothing was done): again after 1 s doubling to 5 min; final after `RETRIES` tries;
+- *retryable* (nothing was done): again after 1 s doubling to 5 min; final after `RETRIES` refusals, unless an earlier
+  try of the operation was uncertain, since then a refusal says nothing of what that one did;
 - *uncertain*: again with the same back-off, on the same backend, without an end;
+- a stale epoch: another conductor drives it now, so this one lets go;
 - anything else is a defect of ours: as retryable, and logged with its traceback.
 
 Claiming is in memory: only the holder of the lease drives operations, and every write it makes is fenced by its epoch.
@@ -15,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import structlog
 
@@ -27,11 +30,12 @@ from cluster.outside import stamp
 from cluster.reconcile.reconciler import Reconciler
 from cluster.scheduling.decide import NoPlacementError
 from cluster.store.seam import StoreError
-from drivers.vocabulary import FinalError, RetryableError, UncertainError
+from drivers.vocabulary import FinalError, RetryableError, StaleEpochError, UncertainError
 
 RETRIES = 9  # 1 + 2 + 4 + … + 256 s: after about eight minutes of refusals the user is told
 _LONGEST_BACKOFF = 300.0
-_AT_ONCE = 64
+_AT_ONCE = 1024  # a run that waits holds a place; calls are bounded for each backend (`actors.ports`)
+_CLAIM = 500
 log = structlog.get_logger()
 
 
@@ -99,7 +103,7 @@ class Conductor:
         now = self._context.outside.seconds()
         due = await self._context.store.read(lambda db: ledger.due(db, now))
         new = [operation_id for operation_id in due if operation_id not in self._running]
-        for entry in await self._context.store.read(lambda db: ledger.load(db, new)) if new else []:
+        for entry in await self._context.store.read(lambda db: ledger.load(db, new[:_CLAIM])) if new else []:
             task = asyncio.create_task(self._run(entry, epoch), name=f"{entry.kind} {entry.resource_id}")
             self._running[entry.id] = task
             task.add_done_callback(lambda _task, key=entry.id: self._running.pop(key, None))  # type: ignore[misc]
@@ -133,7 +137,7 @@ class Conductor:
                 await flow.forward(run)
             else:
                 log.info("operation.undo", kind=entry.kind, attempts=entry.attempts, failing=entry.failing)
-                await flow.undo(run, Failure.of(entry.failing))
+                await flow.undo(run, Failure(**entry.failing))
             log.info("operation.closed", kind=entry.kind)
         except (FencedError, StoreError):
             raise
@@ -142,7 +146,9 @@ class Conductor:
         except (FinalError, NoPlacementError) as error:
             return await self._fail(entry, epoch, error)
         except UncertainError as error:
-            await self._later(entry, epoch, error)
+            await self._later(entry, epoch, error, uncertain=True)
+        except StaleEpochError as error:
+            raise FencedError(str(error)) from error
         except RetryableError as error:
             return await self._retry(entry, epoch, error)
         except Exception as error:
@@ -152,30 +158,28 @@ class Conductor:
 
     async def _retry(self, entry: Entry, epoch: int, error: Exception) -> bool:
         """Nothing was done: again later, but not for ever. An undo is never given up."""
-        if entry.failing is None and entry.attempts + 1 >= RETRIES:
+        if entry.failing is None and not entry.uncertain and entry.refusals + 1 >= RETRIES:
             return await self._fail(entry, epoch, error)
-        await self._later(entry, epoch, error)
+        await self._later(entry, epoch, error, uncertain=False)
         return False
 
-    async def _later(self, entry: Entry, epoch: int, error: Exception) -> None:
-        attempts = entry.attempts + 1
-        wait = backoff(attempts)
+    async def _later(self, entry: Entry, epoch: int, error: Exception, *, uncertain: bool) -> None:
+        wait = backoff(entry.attempts + 1)
         at = self._context.outside.seconds() + wait
-        log.warning("operation.later", kind=entry.kind, attempts=attempts, seconds=wait, error=str(error))
+        reason = f"{type(error).__name__}: {error}"
+        log.warning("operation.later", kind=entry.kind, attempts=entry.attempts + 1, seconds=wait, error=reason)
         await self._context.store.write(
-            lambda db: ledger.write_later(db, entry.id, epoch, attempts, at, f"{type(error).__name__}: {error}")
+            lambda db: ledger.write_later(db, entry, epoch, at, reason, uncertain=uncertain)
         )
 
     async def _fail(self, entry: Entry, epoch: int, error: Exception) -> bool:
         """Write the verdict; then the undo is due. An undo that meets a final error itself is tried again later."""
         if entry.failing is not None:
-            await self._later(entry, epoch, error)
+            await self._later(entry, epoch, error, uncertain=False)
             return False
-        log.warning("operation.failing", kind=entry.kind, error=f"{type(error).__name__}: {error}")
-        # The long form of a refusal says which filter removed which host.
-        message = error.refusal.details if isinstance(error, NoPlacementError) else str(error)
-        failing = {"error": type(error).__name__, "message": message}
-        await self._context.store.write(lambda db: ledger.write_failing(db, entry.id, epoch, failing))
+        failure = Failure.of_error(error, entry.request_id)
+        log.warning("operation.failing", kind=entry.kind, error=failure.detail)
+        await self._context.store.write(lambda db: ledger.write_failing(db, entry.id, epoch, asdict(failure)))
         return True
 
     async def _close(self, entry: Entry, epoch: int, error: str) -> None:

@@ -27,9 +27,11 @@ def _uuid() -> str:
 
 @dataclass(frozen=True)
 class Outside:
-    """Clock (`seconds` since the epoch, UTC), ids (lower-case UUIDs) and randomness."""
+    """Clock (`seconds` since the epoch, UTC; `monotonic` seconds for spans of time), ids (lower-case UUIDs) and
+    randomness."""
 
     seconds: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
     new_id: Callable[[], str] = _uuid
     random: random.Random = field(default_factory=random.Random)
 

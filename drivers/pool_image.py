@@ -68,6 +68,18 @@ def ensure_unmounted(mount_point: Path) -> None:
         _run(["umount", str(mount_point)], f"cannot unmount {mount_point}")
 
 
+def ensure_absent_unless_used(image: Path, mount_point: Path) -> bool:
+    """Delete `image` unless something is mounted on `mount_point` or a loop device has it; whether it is gone. Raises
+    OSError."""
+    if not image.exists():
+        return True
+    with _alone(image.parent):
+        if _backing_of(mount_point) is not None or _has_loop_device(image):
+            return False
+        image.unlink(missing_ok=True)
+    return True
+
+
 def _ensure_image(image: Path, size_gib: int) -> None:
     if image.exists():
         return
@@ -93,12 +105,17 @@ def _mount(image: Path, mount_point: Path) -> None:
     device = _source_of(mount_point)
     if device is None:
         raise BackendUnavailableError(f"{image} was mounted on {mount_point} and is gone again; another umount runs")
+    try:
+        _ask_for_direct_io(device)
+    except OSError as error:
+        _LOG.info("%s stays buffered: %s has no direct I/O (%s)", device, image, error)
+
+
+def _ask_for_direct_io(device: str) -> None:
+    """Direct I/O on the image keeps its blocks out of the page cache, where they would be held twice."""
     descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        # Direct I/O on the image keeps its blocks out of the page cache, where they would be held twice.
         fcntl.ioctl(descriptor, _LOOP_SET_DIRECT_IO, 1)
-    except OSError as error:
-        _LOG.info("%s stays buffered: the file system of %s has no direct I/O (%s)", device, image, error)
     finally:
         os.close(descriptor)
 
@@ -123,6 +140,15 @@ def _backing_of(mount_point: Path) -> str | None:
         return Path(f"/sys/block/{Path(source).name}/loop/backing_file").read_text(encoding="utf-8").rstrip("\n")
     except OSError:
         return source
+
+
+def _has_loop_device(image: Path) -> bool:
+    wanted = str(image.resolve())
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):  # freed while we look
+            if backing.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n") == wanted:
+                return True
+    return False
 
 
 def _unescaped(text: str) -> str:
@@ -189,7 +215,10 @@ class ImageGround:
         try:
             self._mount(directory)
         except BackendUnavailableError as error:
-            self._image.unlink(missing_ok=True)  # made just now if at all, and never mounted: it holds nothing
+            # Made just now if at all. Where the mount came about all the same (it failed after mount(2), or another
+            # process did it), the image is the pool, and copying beside it would make a second one.
+            if not ensure_absent_unless_used(self._image, directory):
+                raise
             self._remark = f"copies instead of sharing: {error}"
             _LOG.warning("pool in %s %s", directory, self._remark)
 

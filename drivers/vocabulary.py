@@ -17,6 +17,10 @@ The error tree. Its three families decide what the journal does next:
     │   ├── BackendUnavailableError   the pool is not there now (not mounted, held by another process)
     │   └── StaleEpochError           whoever calls was replaced by a caller of a later epoch
     └── UncertainError        it may or may not have happened: only the same call on the same host may run again
+
+What a message says can reach a tenant, who learns ids, sizes, pools and epochs of it, and nothing of the host: no path,
+process or text of another program. Only a BackendUnavailableError may name these: it is for operators, and whoever
+shows errors to tenants must put words of its own in its place.
 """
 
 from __future__ import annotations
@@ -71,7 +75,10 @@ class RetryableError(StorageError):
 
 
 class BackendUnavailableError(RetryableError):
-    """The backend's storage is not there now."""
+    """The backend's storage is not there now.
+
+    Its message is for operators: it may name paths and processes of the host.
+    """
 
 
 class StaleEpochError(RetryableError):

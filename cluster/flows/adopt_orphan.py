@@ -40,7 +40,7 @@ async def undo(run: Run, failure: Failure) -> None:
         for table in (Snapshot, Volume):
             db.execute(delete(table).where(col(table.id) == run.entry.resource_id))
 
-    await run.fail(failure.message, record)
+    await run.fail(failure, record)
 
 
 async def _look(run: Run, orphan: Mapping[str, Any]) -> Result:

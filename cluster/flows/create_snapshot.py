@@ -35,7 +35,7 @@ async def undo(run: Run, failure: Failure) -> None:
         subjects.set_snapshot(db, run, status=SnapshotStatus.ERROR)
         subjects.explain(db, run, failure, Action.SNAPSHOT_CREATE, Detail.SNAPSHOT_CREATE_ERROR, ResourceType.SNAPSHOT)
 
-    await run.fail(failure.message, record)
+    await run.fail(failure, record)
 
 
 async def _take(run: Run, snapshot: Mapping[str, Any]) -> Result:

@@ -62,7 +62,7 @@ async def undo(run: Run, failure: Failure) -> None:
         subjects.set_volume(db, run, status=VolumeStatus.ERROR, host=None)
         subjects.explain(db, run, failure, Action.CREATE_VOLUME_FROM_BACKEND, Detail.DRIVER_FAILED_CREATE)
 
-    await run.fail(failure.message, record)
+    await run.fail(failure, record)
     await run.context.ports.scheduler.release(run.entry.resource_id)
 
 

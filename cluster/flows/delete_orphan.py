@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from cluster.flows import orphan_subject
 from cluster.flows.run import Failure, Flow, Result, Run
-from drivers.vocabulary import GIB, ObjectKind, SnapshotSpec
+from drivers.vocabulary import GIB, InUseError, ObjectKind, SnapshotSpec
 
 KIND = "orphan.delete"
 
@@ -26,10 +26,12 @@ async def forward(run: Run) -> None:
 
 async def undo(run: Run, failure: Failure) -> None:
     """The orphan stays listed; the operation says why it could not be removed."""
-    await run.fail(failure.message, lambda _db: None)
+    await run.fail(failure, lambda _db: None)
 
 
 async def _remove(run: Run, orphan: Mapping[str, Any]) -> Result:
+    if await run.read(lambda db: orphan_subject.has_row(db, orphan["id"])):
+        raise InUseError(f"{orphan['kind']} {orphan['id']} has a row by now: it is no orphan")
     backend = run.backend(orphan["host"])
     if orphan["kind"] == ObjectKind.VOLUME:
         await backend.ensure_volume_absent(orphan["id"])

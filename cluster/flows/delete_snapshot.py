@@ -35,7 +35,7 @@ async def undo(run: Run, failure: Failure) -> None:
         detail = Detail.SNAPSHOT_IS_BUSY if busy else Detail.SNAPSHOT_DELETE_ERROR
         subjects.explain(db, run, failure, Action.SNAPSHOT_DELETE, detail, ResourceType.SNAPSHOT)
 
-    await run.fail(failure.message, record)
+    await run.fail(failure, record)
 
 
 async def _remove(run: Run, snapshot: Mapping[str, Any]) -> Result:

@@ -42,16 +42,17 @@ async def undo(run: Run, failure: Failure) -> None:
     busy = failure.error == "InUseError"
 
     def record(db: Connection) -> None:
-        status = VolumeStatus.AVAILABLE if busy else VolumeStatus.ERROR_DELETING
-        subjects.set_volume(db, run, status=status)
+        before = subjects.volume_row(db, run.entry.resource_id)["previous_status"]
+        status = (before or VolumeStatus.AVAILABLE) if busy else VolumeStatus.ERROR_DELETING
+        subjects.set_volume(db, run, status=status, previous_status=None)
         db.execute(
             update(Snapshot)
             .where(col(Snapshot.id).in_(snapshots))
             .values(status=SnapshotStatus.ERROR_DELETING, updated_at=run.context.outside.now())
         )
-        subjects.explain(db, run, failure, Action.CREATE_VOLUME_FROM_BACKEND, Detail.UNKNOWN_ERROR)
+        subjects.explain(db, run, failure, Action.DELETE_VOLUME, Detail.UNKNOWN_ERROR)
 
-    await run.fail(failure.message, record)
+    await run.fail(failure, record)
 
 
 async def _remove_snapshots(run: Run, volume: Mapping[str, Any], snapshots: list[str]) -> Result:

@@ -46,7 +46,7 @@ async def undo(run: Run, failure: Failure) -> None:
         subjects.set_volume(db, run, target_size_gib=None, status=VolumeStatus.ERROR_EXTENDING, previous_status=None)
         subjects.explain(db, run, failure, Action.EXTEND_VOLUME, Detail.DRIVER_FAILED_EXTEND)
 
-    await run.fail(failure.message, record)
+    await run.fail(failure, record)
     await run.context.ports.scheduler.resize(run.entry.resource_id, run.entry.args["from_gib"])
 
 

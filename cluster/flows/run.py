@@ -17,8 +17,10 @@ from cluster.flows.ports import BackendPort, Ports
 from cluster.journal import ledger
 from cluster.journal.ledger import Entry
 from cluster.outside import Outside
+from cluster.scheduling.decide import NoPlacementError
 from cluster.settings import Settings
 from cluster.store.seam import Store, Work
+from drivers.vocabulary import BackendUnavailableError, FinalError, RetryableError
 
 T = TypeVar("T")
 Result = Mapping[str, Any]
@@ -91,12 +93,12 @@ class Run:
         await self.context.checkpoint(kind, name, "row")
         return result
 
-    async def fail(self, error: str, record: Callable[[Connection], None]) -> None:
+    async def fail(self, failure: Failure, record: Callable[[Connection], None]) -> None:
         """Close the operation as failed, with what `record` writes in the same transaction."""
         await self.context.checkpoint(self.entry.kind, "fail", "before")
 
         def write(db: Connection) -> None:
-            ledger.close(db, self.entry.id, self.epoch, self.context.outside.now(), error)
+            ledger.close(db, self.entry.id, self.epoch, self.context.outside.now(), failure.detail)
             record(db)
 
         await self.context.store.write(write)
@@ -105,15 +107,28 @@ class Run:
 
 @dataclass(frozen=True)
 class Failure:
-    """A final error, as it is kept in the journal while the undo runs. `error` is the class name of the cause."""
+    """A final error, as it is kept in the journal while the undo runs. `error` is the class name of the cause,
+    `message` a text for the user, `detail` one for operators."""
 
     error: str
     message: str
+    detail: str
 
     @classmethod
-    def of(cls, mapping: Mapping[str, str]) -> Failure:
-        """From the journal."""
-        return cls(error=mapping["error"], message=mapping["message"])
+    def of_error(cls, error: Exception, request_id: str) -> Failure:
+        """What users are told of `error`: refusals and verdicts of storage in their own words, anything else (it may
+        hold paths, addresses, secrets) as a sentence that sends them to an operator."""
+        if isinstance(error, NoPlacementError):
+            message = error.refusal.details  # which filter removed which host
+        elif isinstance(error, FinalError):
+            message = str(error)
+        elif isinstance(error, BackendUnavailableError):
+            message = f"The storage it has to be on is not available. Ask an operator to look ({request_id})."
+        elif isinstance(error, RetryableError):
+            message = f"A part of the service that it needs was busy for too long. Try again ({request_id})."
+        else:
+            message = f"Something unexpected went wrong. Ask an operator to look ({request_id})."
+        return cls(type(error).__name__, message, f"{type(error).__name__}: {error}")
 
 
 @dataclass(frozen=True)

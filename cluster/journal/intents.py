@@ -35,6 +35,8 @@ def open_operation(
                     state=OperationState.LIVE,
                     epoch=0,
                     attempts=0,
+                    refusals=0,
+                    uncertain=False,
                     not_before=0.0,
                     created_at=outside.now(),
                 )

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import Connection, Table, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from cluster.journal.records import Lease, Operation, OperationState, OperationStep
 
@@ -33,6 +33,8 @@ class Entry:
     request_id: str
     args: Mapping[str, Any]
     attempts: int
+    refusals: int
+    uncertain: bool
     not_before: float
     failing: Mapping[str, str] | None
     steps: Mapping[str, Mapping[str, Any]]
@@ -45,7 +47,7 @@ _COLUMNS = tuple(
     _OP.c[name]
     for name in (
         *("id", "kind", "resource_id", "project_id", "user_id", "request_id"),
-        *("args", "attempts", "not_before", "failing"),
+        *("args", "attempts", "refusals", "uncertain", "not_before", "failing"),
     )
 )
 
@@ -77,20 +79,21 @@ def load(db: Connection, ids: Sequence[str]) -> list[Entry]:
 
 
 def check_epoch(db: Connection, epoch: int) -> None:
-    """Raise FencedError unless the conductor's lease has this epoch still; for writes that belong to no operation."""
-    if db.execute(select(_LEASE.c.epoch).where(_LEASE.c.name == CONDUCTOR)).scalar() != epoch:
+    """Raise FencedError unless the conductor's lease has this epoch, and keep it so until the transaction ends."""
+    mine = select(_LEASE.c.epoch).where(_LEASE.c.name == CONDUCTOR).with_for_update(read=True)
+    if db.execute(mine).scalar() != epoch:
         raise FencedError(f"epoch {epoch} no longer holds the conductor's lease")
 
 
 def _fenced(db: Connection, operation_id: str, epoch: int, **values: Any) -> None:
-    mine = exists(select(_LEASE.c.name).where(_LEASE.c.name == CONDUCTOR, _LEASE.c.epoch == epoch))
+    check_epoch(db, epoch)
     changed = db.execute(
-        update(Operation)
-        .where(_OP.c.id == operation_id, _OP.c.state == OperationState.LIVE, _OP.c.epoch <= epoch, mine)
+        update(_OP)
+        .where(_OP.c.id == operation_id, _OP.c.state == OperationState.LIVE, _OP.c.epoch <= epoch)
         .values(epoch=epoch, **values)
     )
     if changed.rowcount != 1:
-        raise FencedError(f"operation {operation_id}: epoch {epoch} no longer holds the conductor's lease")
+        raise FencedError(f"operation {operation_id} is closed, or driven under a later epoch than {epoch}")
 
 
 def write_step(
@@ -105,27 +108,30 @@ def write_step(
     )
 
 
-def write_later(db: Connection, operation_id: str, epoch: int, attempts: int, not_before: float, error: str) -> None:
-    """Try again after `not_before` (seconds since the epoch). Raises FencedError."""
-    _fenced(db, operation_id, epoch, attempts=attempts, not_before=not_before, error=error[:2048])
+def write_later(db: Connection, entry: Entry, epoch: int, not_before: float, error: str, *, uncertain: bool) -> None:
+    """Try again after `not_before` (seconds since the epoch); `uncertain`: what failed may have happened all the same.
+    Raises FencedError."""
+    _fenced(
+        db,
+        entry.id,
+        epoch,
+        attempts=entry.attempts + 1,
+        refusals=entry.refusals + (not uncertain),
+        uncertain=entry.uncertain or uncertain,
+        not_before=not_before,
+        error=error[:2048],
+    )
 
 
 def write_failing(db: Connection, operation_id: str, epoch: int, failing: Mapping[str, str]) -> None:
     """From now on only the undo runs. Raises FencedError."""
-    _fenced(db, operation_id, epoch, failing=dict(failing), attempts=0, not_before=0.0)
+    _fenced(db, operation_id, epoch, failing=dict(failing), attempts=0, refusals=0, not_before=0.0)
 
 
 def close(db: Connection, operation_id: str, epoch: int, now: str, error: str | None = None) -> None:
     """The intent is closed: done, or failed with `error`. Raises FencedError."""
     state = OperationState.DONE if error is None else OperationState.FAILED
     _fenced(db, operation_id, epoch, state=state, error=error and error[:2048], finished_at=now)
-
-
-def count_live(db: Connection) -> int:
-    """How many operations are in flight."""
-    return int(
-        db.execute(select(func.count()).select_from(_OP).where(_OP.c.state == OperationState.LIVE)).scalar() or 0
-    )
 
 
 def forget(db: Connection, before: str) -> None:

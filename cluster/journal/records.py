@@ -20,7 +20,9 @@ class Operation(SQLModel, table=True):
     """One intent. At most one is live for a resource (a partial unique index sees to it).
 
     `epoch` is that of the conductor's lease which last drove it; every later write says `WHERE epoch <= mine`.
-    `not_before` (seconds since the epoch) delays a retry. `failing` holds the final error while the undo runs.
+    `attempts` counts what did not work, for the back-off, and `refusals` those of them that surely did nothing.
+    `uncertain`: once a call's outcome was not known, so that refusals prove nothing any more. `not_before` (seconds
+    since the epoch) delays a retry. `failing` holds the final error while the undo runs.
     """
 
     __tablename__ = "operation"
@@ -51,6 +53,8 @@ class Operation(SQLModel, table=True):
     state: str = Field(default=OperationState.LIVE.value, max_length=16)
     epoch: int = Field(default=0, sa_type=BigInteger)
     attempts: int = 0
+    refusals: int = 0
+    uncertain: bool = False
     not_before: float = 0.0
     failing: dict[str, str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     error: str | None = Field(default=None, max_length=2048)

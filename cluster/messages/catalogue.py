@@ -44,6 +44,9 @@ class Action(Enum):
     BACKUP_DELETE = ("014", "delete backup")
     BACKUP_RESTORE = ("015", "restore backup")
     REIMAGE_VOLUME = ("016", "reimage volume")
+    # Of our own, far from where Cinder counts.
+    DELETE_VOLUME = ("900", "delete volume")
+    COMPARE_WITH_STORAGE = ("901", "compare with storage")
 
     @property
     def id(self) -> str:

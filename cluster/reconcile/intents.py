@@ -27,8 +27,12 @@ def orphans(db: Connection) -> list[dict[str, Any]]:
 
 
 def delete(db: Connection, outside: Outside, caller: Caller, orphan_id: str) -> str:
-    """Open `orphan.delete`; return the operation's id. Raises NotFoundError, InvalidStateError (already under way)."""
+    """Open `orphan.delete`; return the operation's id. Raises NotFoundError, InvalidStateError (already under way),
+    ConflictError (it has a row, so it is no orphan)."""
     _get(db, orphan_id)
+    for table in (_VOLUME, _SNAPSHOT):
+        if db.execute(select(table.c.id).where(table.c.id == orphan_id)).first() is not None:
+            raise ConflictError(f"{orphan_id} has a row: it is no orphan. Delete it as what it is.")
     return open_operation(db, outside, caller, "orphan.delete", orphan_id)
 
 

@@ -5,18 +5,20 @@ Run by the conductor under its lease; every write is fenced by the lease's epoch
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any, cast
 
 import structlog
 from sqlalchemy import Connection, Table, delete, exists, insert, select, update
 
+from cluster.flows.orphan_subject import has_row
 from cluster.flows.run import Context
 from cluster.journal import ledger
 from cluster.journal.records import Operation, OperationState
 from cluster.messages.catalogue import Action, Detail, ResourceType
 from cluster.messages.intents import tell
-from cluster.reconcile.comparing import Differences, Known, compare
+from cluster.reconcile.comparing import TRANSITIONAL, Differences, Known, compare
 from cluster.reconcile.records import Orphan
 from cluster.scheduling.host_name import service_of
 from cluster.services.records import Service
@@ -53,11 +55,33 @@ class Reconciler:
                 )
             ).all()
         )
-        for service in services:
-            try:
-                await self.service(service, epoch)
-            except StorageError as error:
-                log.warning("reconcile.unanswered", host=service, error=str(error))
+        await asyncio.gather(self._unplaced(epoch), *(self._guarded(service, epoch) for service in services))
+
+    async def _guarded(self, service: str, epoch: int) -> None:
+        try:
+            await self.service(service, epoch)
+        except StorageError as error:
+            log.warning("reconcile.unanswered", host=service, error=str(error))
+
+    async def _unplaced(self, epoch: int) -> None:
+        """A volume that is nowhere and that nothing works on cannot be in a transitional state."""
+        rows = await self._context.store.read(
+            lambda db: db.execute(
+                select(_VOLUME.c.id, _VOLUME.c.status, _VOLUME.c.project_id, _VOLUME.c.updated_at).where(
+                    _VOLUME.c.host.is_(None), _VOLUME.c.status.in_(TRANSITIONAL[ObjectKind.VOLUME])
+                )
+            ).all()
+        )
+
+        def mend(db: Connection) -> None:
+            ledger.check_epoch(db, epoch)
+            for row in rows:
+                one = Known(ObjectKind.VOLUME, row.id, "", row.status, row.project_id, row.updated_at, busy=False)
+                if self._set(db, one, "error"):
+                    self._tell(db, one, f"It was {one.status}, nothing worked on it, and it is on no backend.")
+
+        if rows:
+            await self._context.store.write(mend)
 
     async def service(self, service: str, epoch: int) -> Differences:
         """Compare one service (`host@backend`) and mend what differs; return the differences found."""
@@ -110,7 +134,7 @@ class Reconciler:
             self._context.settings.timing.message_life,
             project_id=one.project_id,
             request_id="",
-            action=Action.CREATE_VOLUME_FROM_BACKEND if one.kind is ObjectKind.VOLUME else Action.SNAPSHOT_UPDATE,
+            action=Action.COMPARE_WITH_STORAGE,
             detail=Detail.UNKNOWN_ERROR,
             resource_type=_RESOURCES[one.kind],
             resource_id=one.id,
@@ -119,8 +143,11 @@ class Reconciler:
 
     def _remember(self, db: Connection, service: str, orphans: Iterable[InventoryItem], there: set[str]) -> None:
         listed = {row.id for row in db.execute(select(_ORPHAN.c.id, _ORPHAN.c.host)) if service_of(row.host) == service}
-        current = {item.id: item for item in orphans}
-        db.execute(delete(_ORPHAN).where(_ORPHAN.c.id.in_((listed - current.keys()) | (listed - there))))
+        # Known on another host is known: a host that changed its name makes no orphans.
+        current = {item.id: item for item in orphans if not has_row(db, item.id)}
+        busy = set(db.scalars(select(_OPERATION.c.resource_id).where(_OPERATION.c.state == OperationState.LIVE)))
+        gone = ((listed - current.keys()) | (listed - there)) - busy  # those being adopted or deleted are that flow's
+        db.execute(delete(_ORPHAN).where(_ORPHAN.c.id.in_(gone)))
         for item in current.values():
             if item.id not in listed:
                 db.execute(insert(_ORPHAN).values(**self._orphan(service, item)))

@@ -7,7 +7,6 @@ behind in it does not last.
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import cast
 
 import structlog
@@ -32,6 +31,8 @@ SCHEDULER_BINARY = "cinder-scheduler"
 _SERVICE = cast(Table, Service.__table__)  # type: ignore[attr-defined]
 _VOLUME = cast(Table, Volume.__table__)  # type: ignore[attr-defined]
 _STATES_SECONDS = 0.5  # how long the services' states may be remembered
+_START_SECONDS = 60.0  # how long after the start of everything a volume service may need until it is heard
+_START_PAUSE_SECONDS = 1.0  # between two tries to read the records at the start
 log = structlog.get_logger()
 
 
@@ -51,29 +52,36 @@ class Desk:
                     goodness=weights.goodness_multiplier,
                 )
             ),
-            time.monotonic,
+            outside.monotonic,
             outside.random,
         )
         self._reported: set[str] = set()
         self._looked_at = 0.0
+        self._began = outside.seconds()
+        self._started = False
 
     async def start(self) -> None:
-        """Read the records. Must be awaited before the first placement."""
+        """Read the records; until that has succeeded, nothing is placed. Raises StoreError."""
         await self._rebuild()
+        self._started = True
 
     async def serve(self) -> None:
-        """Beat its own heart and recount, until cancelled."""
+        """Start if that has not been done (again and again if need be), beat its own heart and recount, until
+        cancelled."""
         timing = self._settings.timing
-        rebuilt = time.monotonic()
+        rebuilt = self._outside.monotonic()
         while True:
             try:
+                if not self._started:
+                    await self.start()
+                    rebuilt = self._outside.monotonic()
                 await self._beat()
-                if time.monotonic() - rebuilt >= timing.reconcile:
+                if self._outside.monotonic() - rebuilt >= timing.reconcile:
                     await self._rebuild()
-                    rebuilt = time.monotonic()
+                    rebuilt = self._outside.monotonic()
             except StoreError as error:
                 log.warning("scheduler.store", error=str(error))
-            await asyncio.sleep(timing.heartbeat)
+            await asyncio.sleep(timing.heartbeat if self._started else min(_START_PAUSE_SECONDS, timing.heartbeat))
 
     async def report(self, report: ServiceReport) -> None:
         """A heartbeat: remember the pools, and write service and pools down for the API."""
@@ -105,8 +113,11 @@ class Desk:
             log.info("scheduler.service", host=report.host, pools=sorted(stats), backend_up=report.backend_up)
 
     async def place(self, request: PlacementRequest) -> str:
-        """The pool for a volume, with its room reserved. Raises NoPlacementError; RetryableError while a service that
-        was alive a moment ago has not reported yet, since a refusal would be premature."""
+        """The pool for a volume, with its room reserved. Raises NoPlacementError; RetryableError until the records
+        were read, and while a service that was alive a moment ago, or at all just after the start, has not reported
+        yet: a refusal would be premature."""
+        if not self._started:
+            raise RetryableError("the scheduler is still reading its records")
         unheard = await self._services()
         try:
             return self._scheduler.place(request).host
@@ -124,7 +135,8 @@ class Desk:
         self._scheduler.resize(volume_id, size_gib)
 
     async def _services(self) -> list[str]:
-        """Bring the services' states up to date; return those that live by the records but were not heard here."""
+        """Bring the services' states up to date; return those that live by the records, or may be starting as this
+        process is, but were not heard here."""
         now = self._outside.seconds()
         if now - self._looked_at < _STATES_SECONDS and self._reported:
             return []
@@ -135,11 +147,11 @@ class Desk:
                 )
             ).all()
         )
-        unheard = []
+        unheard, starting = [], now - self._began <= _START_SECONDS
         for host, disabled, heartbeat_at in rows:
             up = now - heartbeat_at <= self._settings.timing.service_down
             self._scheduler.set_service(host, up=up, enabled=not disabled)
-            if up and host not in self._reported:
+            if (up or (starting and not disabled)) and host not in self._reported:
                 unheard.append(host)
         if not unheard:
             self._looked_at = now

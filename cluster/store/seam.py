@@ -11,10 +11,13 @@ transaction back and reaches the caller. The same `work` runs on SQLite (synchro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -42,6 +45,24 @@ class Store(Protocol):
     async def close(self) -> None:
         """Let go of all connections. Safe to repeat."""
         ...
+
+
+# What the database says of the statement or the data, not of itself: the caller's affair, and our defect if unhandled.
+_OURS = (IntegrityError, DataError, ProgrammingError)
+
+
+@contextmanager
+def translated(database: str) -> Iterator[None]:
+    """Within it, what the database says of its own state (locked, full, broken, gone, no connection free) becomes
+    StoreUnavailableError. What it says of data or statements passes as it is."""
+    try:
+        yield
+    except _OURS:
+        raise
+    except DBAPIError as error:
+        raise StoreUnavailableError(f"{database}: {error.orig}") from error
+    except PoolTimeoutError as error:
+        raise StoreUnavailableError(f"{database}: no connection is free") from error
 
 
 def hold(db: Connection, name: str) -> None:

@@ -13,26 +13,28 @@ import fcntl
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import StaticPool
 
-from cluster.store.seam import StoreUnavailableError, Work
+from cluster.store.seam import StoreUnavailableError, Work, translated
 
 T = TypeVar("T")
-_BUSY_SECONDS = 30
+_BUSY_SECONDS = 30.0
 _BATCH = 64
+_LOCK_POLL_SECONDS = 0.001
 
 
 def _engine(path: Path, begin: str) -> Engine:
     engine = create_engine(
         f"sqlite:///{path}",
         poolclass=StaticPool,
+        hide_parameters=True,
         connect_args={"isolation_level": None, "check_same_thread": False, "timeout": _BUSY_SECONDS},
     )
 
@@ -61,7 +63,7 @@ class SqliteStore:
         self._closed = False
 
     async def read(self, work: Work[T]) -> T:
-        with self._reader.connect() as db, db.begin():
+        with translated("SQLite"), self._reader.connect() as db, db.begin():
             return work(db)
 
     async def write(self, work: Work[T]) -> T:
@@ -102,26 +104,47 @@ class SqliteStore:
         """Run the batch in one transaction, then answer everybody. Nobody is answered before the commit."""
         answers: list[Callable[[], None]] = []
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-            try:
-                with self._writer.connect() as db, db.begin():
-                    for work, future in batch:
-                        answers.append(_run(db, work, future))
-            finally:
-                fcntl.flock(self._lock, fcntl.LOCK_UN)
+            with translated("SQLite"):
+                self._take_turn()
+                try:
+                    with self._writer.connect() as db, db.begin():
+                        for work, future in batch:
+                            answers.append(_run(db, work, future))
+                finally:
+                    fcntl.flock(self._lock, fcntl.LOCK_UN)
         except BaseException as error:
-            wrapped = StoreUnavailableError(f"SQLite: {error}") if isinstance(error, OperationalError) else error
             for _, future in batch:
-                future.set_exception(wrapped)
+                future.set_exception(error)
             return
         for answer in answers:
             answer()
 
+    def _take_turn(self) -> None:
+        """Wait for the other processes' writers; one that hangs inside a commit must not hang this one for ever."""
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StoreUnavailableError(
+                        f"SQLite: another process has not finished its write for {_BUSY_SECONDS:g} s"
+                    ) from None
+                time.sleep(_LOCK_POLL_SECONDS)
+            else:
+                return
+
 
 def _run(db: Connection, work: Work[Any], future: Future[Any]) -> Callable[[], None]:
+    """Run `work` in a savepoint and return how to answer its caller. Raises StoreUnavailableError for the whole batch
+    when SQLite has given up the transaction itself, which it may do on a full disk or an I/O error."""
     try:
-        with db.begin_nested():
+        with db.begin_nested(), translated("SQLite"):
             result = work(db)
     except Exception as error:
-        return lambda error=error: future.set_exception(error)  # type: ignore[misc]
+        driver: Any = db.connection.driver_connection
+        if not driver.in_transaction:
+            raise StoreUnavailableError(f"SQLite rolled everything back: {error}") from error
+        answer = error  # a lambda's closure must not hold a name that `except` deletes
+        return lambda: future.set_exception(answer)
     return lambda: future.set_result(result)

@@ -1,7 +1,7 @@
 """The reflink driver: the protocols of `drivers.protocols` over a pool of sparse files.
 
-This module brings asyncio to the blocking calls of `pool.py`: one hop to a thread a call, calls on one object one after
-the other in the order they were made. A call whose awaiter is cancelled does nothing if it has not begun, and runs to
+This module brings asyncio to the blocking calls of `pool.py`: one hop to a thread a call (see lanes.py), calls on one
+object one after the other in the order they were made. A call whose awaiter is cancelled does nothing if it has not begun, and runs to
 its end otherwise, so that a repeat or a deletion comes after it.
 """
 
@@ -10,15 +10,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
 from drivers.reflink import faults
 from drivers.reflink.checkpoints import Checkpoint, pass_by
-from drivers.reflink.epoch import admit
 from drivers.reflink.ground import GivenGround, Ground
 from drivers.reflink.keyed_locks import KeyedLocks
+from drivers.reflink.lanes import Lane, Lanes
 from drivers.reflink.pool import Pool
 from drivers.vocabulary import (
     GIB,
@@ -44,7 +43,7 @@ class ReflinkBackend:
 
     `identity_file`, outside the pool, remembers the pool's UUID so that an unmounted pool is not taken for an empty
     one. `ground` brings the file system when the pool has its own. `extent_bytes` is the extent-size hint asked of XFS
-    (bytes, a power of two). `threads` bounds the calls that run at once. `checkpoint` is called between steps (see
+    (bytes, a power of two). `threads` bounds the calls on objects that run at once. `checkpoint` is called between steps (see
     checkpoints.py) and must return in production.
     """
 
@@ -78,7 +77,7 @@ class ReflinkBackend:
         self._filter_function = filter_function
         self._goodness_function = goodness_function
         self._thread_count = threads
-        self._threads: ThreadPoolExecutor | None = None
+        self._lanes: Lanes | None = None
         self._locks = KeyedLocks()
         self._running: set[asyncio.Task[object]] = set()
 
@@ -104,40 +103,47 @@ class ReflinkBackend:
     async def open(self) -> None:
         """Bring the file system, take the pool's lock, remove leftovers, find out whether extents can be shared.
         Raises BackendUnavailableError. Opening an open backend does nothing."""
-        if self._threads is not None:
+        if self._lanes is not None:
             return
-        threads = ThreadPoolExecutor(self._thread_count, thread_name_prefix=f"pool-{self._pool.name}")
+        lanes = Lanes(f"pool-{self._pool.name}", self._thread_count)
         try:
-            await asyncio.get_running_loop().run_in_executor(threads, self._open)
+            await lanes.run(Lane.WORK, self._open)
         except BaseException:
-            threads.shutdown(wait=False)
+            lanes.end()
             raise
-        self._threads = threads
+        self._lanes = lanes
 
     def _open(self) -> None:
         try:
-            self._ground.prepare(self._pool.directory)
+            with faults.attempt(f"preparing {self._pool.directory} for pool {self._pool.name}"):
+                self._ground.prepare(self._pool.directory)
             self._pool.open()
         except FinalError as error:  # a full disk, say: opening is worth trying again once it is mended
             raise BackendUnavailableError(str(error)) from error
 
     async def close(self) -> None:
-        """Wait for the calls that run, then let go of the pool. Safe to repeat."""
-        threads, self._threads = self._threads, None
-        if threads is None:
+        """Wait for the calls that run, then let go of the pool. Safe to repeat. Raises BackendUnavailableError when the
+        file system could not be looked after; the pool is let go of all the same."""
+        lanes, self._lanes = self._lanes, None
+        if lanes is None:
             return
         while self._running:
             await asyncio.wait(self._running)
-        await asyncio.get_running_loop().run_in_executor(threads, self._close)
-        threads.shutdown(wait=False)
+        try:
+            await lanes.run(Lane.WORK, self._close)
+        finally:
+            lanes.end()
 
     def _close(self) -> None:
-        self._pool.close()
-        self._ground.release(self._pool.directory)
+        with faults.attempt(f"letting go of {self._pool.directory} of pool {self._pool.name}"):
+            try:
+                self._pool.close()
+            finally:
+                self._ground.release(self._pool.directory)
 
     async def pools(self) -> list[PoolReport]:
         """The one pool, as statvfs tells it and no freer than its ground. Raises BackendUnavailableError."""
-        total_bytes, free_bytes = await self._run(self._pool.name, (), self._measure)
+        total_bytes, free_bytes = await self._run(self._pool.name, (), self._measure, Lane.MEASURE)
         report = PoolReport(
             name=self._pool.name,
             total_gib=total_bytes / GIB,
@@ -169,15 +175,11 @@ class ReflinkBackend:
 
     async def admit(self, epoch: int) -> None:
         """See `Fences`."""
-        await self._run(self._pool.name, (), lambda: self._admit(epoch))
-
-    def _admit(self, epoch: int) -> None:
-        with faults.attempt(f"the epoch of pool {self._pool.name}"):
-            admit(self._pool.directory, epoch)
+        await self._run(self._pool.name, (), lambda: self._pool.admit(epoch), Lane.MARK)
 
     async def inventory(self) -> list[InventoryItem]:
         """See `Backend`."""
-        return await self._run(self._pool.name, (), self._pool.inventory)
+        return await self._run(self._pool.name, (), self._pool.inventory, Lane.LIST)
 
     async def ensure_snapshot(self, pool: str, spec: SnapshotSpec) -> Observed:
         """See `Snapshots`; raises SizeConflictError when the volume's size is not that of `spec`."""
@@ -195,16 +197,16 @@ class ReflinkBackend:
         """See `Clones`."""
         return await self._run(pool, (spec.id, source.id), lambda: self._pool.ensure_volume_from_volume(spec, source))
 
-    async def _run(self, pool: str, ids: tuple[str, ...], work: Callable[[], T]) -> T:
-        """Run `work` in a thread, alone on `ids`; once begun, to its end even if the caller is cancelled."""
+    async def _run(self, pool: str, ids: tuple[str, ...], work: Callable[[], T], lane: Lane = Lane.WORK) -> T:
+        """Run `work` in a thread of `lane`, alone on `ids`; once begun, to its end even if the caller is cancelled."""
         for object_id in ids:
             checked_id(object_id)
         if pool != self._pool.name:
             raise FinalError(f"this backend has no pool {pool!r}; its pool is {self._pool.name!r}")
-        if self._threads is None:
+        if self._lanes is None:
             raise BackendUnavailableError(f"pool {pool} is not open")
         begun = asyncio.Event()
-        task = asyncio.ensure_future(self._locked(self._threads, ids, work, begun))
+        task = asyncio.ensure_future(self._locked(self._lanes, lane, ids, work, begun))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         try:
@@ -215,8 +217,8 @@ class ReflinkBackend:
             raise
 
     async def _locked(
-        self, threads: ThreadPoolExecutor, ids: tuple[str, ...], work: Callable[[], T], begun: asyncio.Event
+        self, lanes: Lanes, lane: Lane, ids: tuple[str, ...], work: Callable[[], T], begun: asyncio.Event
     ) -> T:
         async with self._locks.holding(*ids):
             begun.set()
-            return await asyncio.get_running_loop().run_in_executor(threads, work)
+            return await lanes.run(lane, work)

@@ -39,12 +39,14 @@ def attempt(action: str) -> Iterator[Attempt]:
 
 
 def _translated(action: str, error: OSError, acted: bool) -> StorageError:
-    reason = os.strerror(error.errno) if error.errno else str(error)
+    # Never the error's own text: it may hold paths, and these messages can reach tenants.
+    reason = os.strerror(error.errno) if error.errno else type(error).__name__
     if acted:
         return UncertainError(f"{action}: {reason} after the change was begun; the same call must be repeated here")
     if error.errno in _FULL:
         return NoSpaceError(f"{action}: the file system is full ({reason}); free space or choose another pool")
     if error.errno == errno.EFBIG:
         return NoSpaceError(f"{action}: larger than this file system lets a file be; ask for less")
+    # For operators only, as every BackendUnavailableError is.
     where = f" ({error.filename})" if error.filename else ""
     return BackendUnavailableError(f"{action}: {reason}{where}; nothing was done, look at the pool's file system")

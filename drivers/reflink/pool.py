@@ -4,6 +4,7 @@ In the pool's directory:
 
 - `.pumice-pool.json`: the marker (see marker.py)
 - `.pumice.lock`: the hold (see hold.py)
+- `.pumice-epoch`: the latest epoch obeyed (see epoch.py)
 - `volumes/volume-<uuid>`: raw sparse file, 0600
 - `snapshots/snapshot-<uuid>`: raw sparse file, 0400
 """
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from drivers.reflink import durable, extents, faults, marker
+from drivers.reflink import durable, epoch, extents, faults, marker
 from drivers.reflink.checkpoints import Checkpoint
 from drivers.reflink.hold import Hold
 from drivers.reflink.shelf import Shelf
@@ -87,6 +88,7 @@ class Pool:
         for shelf in (self._volumes, self._snapshots):
             durable.ensure_directory(shelf.directory)
             shelf.sweep()
+        epoch.ensure(self.directory)
         try:
             self.shares_extents = extents.can_share(self.directory)
         except OSError as error:
@@ -121,6 +123,11 @@ class Pool:
         with self._attempt("measuring"):
             status = os.statvfs(self.directory)
             return status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
+
+    def admit(self, number: int) -> None:
+        """See `Fences.admit`. Calls must not overlap."""
+        with self._attempt(f"marking epoch {number}"):
+            epoch.admit(self.directory, self.name, number)
 
     def ensure_volume(self, spec: VolumeSpec) -> Observed:
         """See `Backend.ensure_volume`."""

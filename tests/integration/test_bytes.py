@@ -32,7 +32,11 @@ def _fill(cloud: Cloud, volume_id: str, seed: int, megabytes: int = 8) -> dict[i
     chance = random.Random(seed)
     path = disk.volume_file(cloud.service, volume_id)
     size = path.stat().st_size
-    for offset in [0, size - BLOCK, *(chance.randrange(size // BLOCK) * BLOCK for _ in range(megabytes * _MIB // BLOCK))]:
+    for offset in [
+        0,
+        size - BLOCK,
+        *(chance.randrange(size // BLOCK) * BLOCK for _ in range(megabytes * _MIB // BLOCK)),
+    ]:
         disk.write(path, offset, chance.randbytes(BLOCK))
     disk.write(path, BLOCK + 4097, b"not at a border")
     return disk.blocks(path)
@@ -165,6 +169,8 @@ def test_copies_share_their_extents(cloud: Cloud) -> None:
     ):
         listed = subprocess.run(["filefrag", "-v", str(path)], capture_output=True, text=True, timeout=30, check=True)
         # Room that is merely set aside around the data ("unwritten") belongs to one file.
-        extents = [line for line in listed.stdout.splitlines() if line.strip()[:1].isdigit() and "unwritten" not in line]
+        extents = [
+            line for line in listed.stdout.splitlines() if line.strip()[:1].isdigit() and "unwritten" not in line
+        ]
         assert extents
         assert all("shared" in line for line in extents), listed.stdout

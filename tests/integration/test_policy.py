@@ -184,9 +184,7 @@ def test_who_is_taken_off_the_project_is_out(people: People, service: Service) -
     guest = new_cloud(service, "guest", "member", people.admin.project)
     assert guest.call("GET", "/volumes").status_code == 200
     users = boss.http.get(f"/identity/v3/users?name={guest.user}", headers=headers).json()["users"]
-    answer = boss.http.patch(
-        f"/identity/v3/users/{users[0]['id']}", json={"user": {"enabled": False}}, headers=headers
-    )
+    answer = boss.http.patch(f"/identity/v3/users/{users[0]['id']}", json={"user": {"enabled": False}}, headers=headers)
     assert answer.status_code == 200, answer.text
     eventually(
         lambda: all(guest.call("GET", "/volumes").status_code == 401 for _ in range(8)),

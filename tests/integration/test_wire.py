@@ -115,9 +115,7 @@ class TestVersions:
     def test_malformed(self, cloud: Cloud, version: str) -> None:
         refused(cloud.call("GET", "/volumes", minor=f"volume {version}"), 400, "invalid format")
 
-    @pytest.mark.parametrize(
-        ("path", "since"), [("/volumes/summary", 12), ("/messages", 3), ("/resource_filters", 33)]
-    )
+    @pytest.mark.parametrize(("path", "since"), [("/volumes/summary", 12), ("/messages", 3), ("/resource_filters", 33)])
     def test_methods_begin_at_their_version(self, cloud: Cloud, path: str, since: int) -> None:
         refused(cloud.call("GET", path, minor=since - 1), 404)
         assert cloud.call("GET", path, minor=since).status_code == 200

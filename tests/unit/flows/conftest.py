@@ -37,13 +37,23 @@ class Bench:
         outside = self.cluster.outside
 
         def work(db: Connection) -> None:
-            row = {"id": volume_id, "project_id": "p", "user_id": "u", "size_gib": size_gib, "status": "creating"}
-            row |= {"user_metadata": {}, "admin_metadata": {}, "created_at": outside.now(), "bootable": False}
-            row |= {"encrypted": False, "multiattach": False, "consumes_quota": True, "attach_status": "detached"}
-            db.execute(insert(Volume).values(**(row | values)))
+            db.execute(insert(Volume).values(**self._row(volume_id, size_gib=size_gib, status="creating", **values)))
             open_operation(db, outside, CALLER, "volume.create", volume_id, {"source": source, "hints": {}})
 
         await self.cluster.store.write(work)
+
+    def _row(self, volume_id: str, **values: Any) -> dict[str, Any]:
+        row = {"id": volume_id, "project_id": "p", "user_id": "u", "size_gib": 1, "status": "available"}
+        row |= {"user_metadata": {}, "admin_metadata": {}, "created_at": self.cluster.outside.now(), "bootable": False}
+        row |= {"encrypted": False, "multiattach": False, "consumes_quota": True, "attach_status": "detached"}
+        return row | values
+
+    async def create_row(self, volume_id: str, **values: Any) -> None:
+        """Write a row without an operation, on the one backend unless said otherwise."""
+        values = {"host": "h1@memory#memory", **values}
+        await self.cluster.store.write(
+            lambda db: db.execute(insert(Volume).values(**self._row(volume_id, **values))) and None
+        )
 
     async def snapshot(self, snapshot_id: str, volume_id: str, size_gib: int = 1) -> None:
         """Write a snapshot's create down as the API does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cluster.journal.records import Operation
 from drivers.memory import MemoryBackend
 from drivers.vocabulary import GIB, BackendUnavailableError, InUseError, UncertainError
 from tests.unit.flows.conftest import Bench, Uuid
@@ -111,7 +112,54 @@ async def test_a_refusal_for_now_ends_as_an_error_with_a_reason(bench: Bench, uu
         await bench.make_due()
         await bench.cluster.settle()
     assert (await bench.volume(uuid(1))).status == "error"
-    assert "/srv/pool is not mounted" in (await bench.messages())[0]
+    [message] = await bench.messages()
+    assert "req-1" in message
+    assert "/srv/pool" not in message  # paths are for operators
+    assert "/srv/pool is not mounted" in (await bench.rows(Operation))[0].error
+
+
+async def test_after_an_uncertain_outcome_refusals_are_never_final(bench: Bench, uuid: Uuid, monkeypatch: Any) -> None:
+    answers: list[Exception] = [UncertainError("the node went away")]
+
+    async def away(*_args: object) -> None:
+        raise answers.pop() if answers else BackendUnavailableError("it has not been opened yet")
+
+    await bench.create(uuid(1))
+    await bench.cluster.settle()
+    real = bench.backend.ensure_volume_absent
+    monkeypatch.setattr(bench.backend, "ensure_volume_absent", away)
+    await bench.operate("volume.delete", uuid(1), snapshots=[])
+    for _ in range(15):
+        await bench.make_due()
+        await bench.cluster.settle()
+    assert (await bench.states())[f"volume.delete {uuid(1)}"] == "live"
+    monkeypatch.setattr(bench.backend, "ensure_volume_absent", real)
+    await bench.make_due()
+    await bench.cluster.settle()
+    assert await bench.volume(uuid(1)) is None
+
+
+async def test_a_conductor_that_the_storage_calls_stale_lets_go(bench: Bench, uuid: Uuid) -> None:
+    await bench.create(uuid(1))
+    await bench.backend.admit(2**40)
+    await bench.cluster.settle()
+    [operation] = await bench.rows(Operation)
+    assert (operation.state, operation.attempts, operation.failing) == ("live", 0, None)
+
+
+async def test_what_a_defect_says_is_not_told_to_users(bench: Bench, uuid: Uuid, monkeypatch: Any) -> None:
+    async def broken(*_args: object) -> None:
+        raise ValueError("https://admin:hunter2@array.example/")
+
+    monkeypatch.setattr(bench.cluster.desk, "place", broken)
+    await bench.create(uuid(1))
+    for _ in range(9):
+        await bench.make_due()
+        await bench.cluster.settle()
+    assert (await bench.volume(uuid(1))).status == "error"
+    [message] = await bench.messages()
+    assert "hunter2" not in message
+    assert "req-1" in message
 
 
 async def test_a_busy_volume_stays_available(bench: Bench, uuid: Uuid, monkeypatch: Any) -> None:

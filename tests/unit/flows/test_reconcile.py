@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from sqlalchemy import update
 
+from cluster.errors import ConflictError
 from cluster.flows.run import Context
+from cluster.journal.ledger import FencedError
+from cluster.reconcile import intents
 from cluster.reconcile.reconciler import Reconciler
 from cluster.reconcile.records import Orphan
 from cluster.volumes.records import Volume
 from drivers.vocabulary import SnapshotSpec, VolumeSpec
-from tests.unit.flows.conftest import SERVICE, Bench, Uuid
+from tests.unit.flows.conftest import CALLER, SERVICE, Bench, Uuid
 
 
 async def reconcile(bench: Bench) -> Any:
@@ -81,10 +85,6 @@ async def test_a_transitional_state_that_nothing_works_on_becomes_the_truth(benc
 
 
 async def test_an_old_conductor_writes_nothing(bench: Bench, uuid: Uuid) -> None:
-    import pytest
-
-    from cluster.journal.ledger import FencedError
-
     await bench.create(uuid(1))
     await bench.cluster.settle()
     await bench.backend.ensure_volume_absent("memory", uuid(1))
@@ -95,3 +95,44 @@ async def test_an_old_conductor_writes_nothing(bench: Bench, uuid: Uuid) -> None
     with pytest.raises(FencedError):
         await Reconciler(context).service(SERVICE, old)
     assert (await bench.volume(uuid(1))).status == "available"
+
+
+async def test_a_host_that_changed_its_name_makes_no_orphans(bench: Bench, uuid: Uuid) -> None:
+    await bench.create(uuid(1))
+    await bench.cluster.settle()
+    await bench.cluster.store.write(lambda db: db.execute(update(Volume).values(host="old@memory#memory")) and None)
+    await reconcile(bench)
+    assert await bench.rows(Orphan) == []
+
+
+async def test_what_has_a_row_is_not_deleted_as_an_orphan(bench: Bench, uuid: Uuid) -> None:
+    await bench.backend.ensure_volume("memory", VolumeSpec(uuid(1), 1))
+    await reconcile(bench)
+    await bench.operate("orphan.delete", uuid(1))
+    await bench.create_row(uuid(1))
+    await bench.cluster.settle()
+    assert await bench.objects() == {("volume", uuid(1), 1)}
+    with pytest.raises(ConflictError):
+        await bench.cluster.store.write(lambda db: intents.delete(db, bench.cluster.outside, CALLER, uuid(1)))
+
+
+async def test_a_look_between_the_adoption_and_its_run_changes_nothing(bench: Bench, uuid: Uuid) -> None:
+    await bench.backend.ensure_volume("memory", VolumeSpec(uuid(1), 1))
+    await reconcile(bench)
+    await bench.cluster.store.write(
+        lambda db: intents.adopt(db, bench.cluster.outside, CALLER, uuid(1), name="found", volume_type_id=None)
+    )
+    await reconcile(bench)
+    await bench.cluster.settle()
+    row = await bench.volume(uuid(1))
+    assert (row.status, row.name, row.size_gib) == ("available", "found", 1)
+    assert await bench.rows(Orphan) == []
+
+
+async def test_a_volume_that_is_nowhere_is_not_left_in_a_transitional_state(bench: Bench, uuid: Uuid) -> None:
+    await bench.create_row(uuid(1), status="creating", host=None)
+    epoch = bench.cluster.conductor.epoch
+    assert epoch is not None
+    await Reconciler(bench.cluster.conductor._context).round(epoch)
+    assert (await bench.volume(uuid(1))).status == "error"
+    assert len(await bench.messages()) == 1

@@ -86,6 +86,8 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("refusals", sa.Integer(), nullable=False),
+        sa.Column("uncertain", sa.Boolean(), nullable=False),
         sa.Column("not_before", sa.Float(), nullable=False),
         sa.Column("failing", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("error", sa.String(length=2048), nullable=True),
@@ -109,6 +111,20 @@ def upgrade() -> None:
             sqlite_where=sa.text("state = 'live'"),
             postgresql_where=sa.text("state = 'live'"),
         )
+
+    op.create_table(
+        "orphan",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("host", sa.String(length=255), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("parent_id", sa.String(length=36), nullable=True),
+        sa.Column("location", sa.String(length=1024), nullable=False),
+        sa.Column("first_seen_at", sa.String(length=26), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("orphan", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_orphan_host"), ["host"], unique=False)
 
     op.create_table(
         "pool",
@@ -328,6 +344,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_pool_service_host"))
 
     op.drop_table("pool")
+    with op.batch_alter_table("orphan", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_orphan_host"))
+
+    op.drop_table("orphan")
     with op.batch_alter_table("operation", schema=None) as batch_op:
         batch_op.drop_index(
             "operation_queue", sqlite_where=sa.text("state = 'live'"), postgresql_where=sa.text("state = 'live'")
