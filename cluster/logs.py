@@ -7,19 +7,21 @@ Loggers are got by `structlog.get_logger()`; before `configure` they print nothi
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import json
 import logging
-import logging.handlers
 import os
 import re
+import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, MutableMapping
+from functools import lru_cache
 from heapq import merge
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import orjson
@@ -30,18 +32,56 @@ from cluster.outside import stamp
 REDACTED = "***"
 ROTATE_BYTES = 16 << 20
 KEPT_FILES = 4
-_OURS = {"pumice", "cluster", "actors", "serve_app", "drivers"}
+_OURS = {"cluster", "actors", "serve_app", "drivers"}
+_LEVELS = {"exception": "error", "warn": "warning", "fatal": "critical"}
 _SECRET = re.compile(r"passw(or)?d|passphrase|secret|token|auth_?key|credential|authorization|api_?key", re.IGNORECASE)
 _WORDS = {"token_seconds", "token_type"}
 _IN_URL = re.compile(r"(://[^:/@\s]*:)[^@/\s]+@")
 
 
-class _OwnFile(logging.handlers.RotatingFileHandler):
-    """A rotating file that nobody but the owner can read."""
+class _Sink:
+    """One file of lines that nobody but the owner can read; a full one becomes `.1`, that `.2`, … `.KEPT_FILES`."""
 
-    def _open(self) -> Any:
-        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        return os.fdopen(descriptor, "a", encoding="utf-8")
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._file, self._size = self._open()
+
+    def _open(self) -> tuple[int, int]:
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return descriptor, os.fstat(descriptor).st_size
+
+    def write(self, line: bytes) -> None:
+        """Append the line. What cannot be written (a full disk) is lost: a log must not stop the service."""
+        with self._lock, contextlib.suppress(OSError):
+            if self._size and self._size + len(line) > ROTATE_BYTES:
+                self._rotate()
+            self._size += os.write(self._file, line)
+
+    def _rotate(self) -> None:
+        os.close(self._file)
+        for number in range(KEPT_FILES, 0, -1):
+            older = self._path.with_name(f"{self._path.name}.{number}")
+            newer = self._path.with_name(f"{self._path.name}.{number - 1}") if number > 1 else self._path
+            with contextlib.suppress(FileNotFoundError):
+                newer.replace(older)
+        self._file, self._size = self._open()
+
+
+class _Foreign(logging.Handler):
+    """What is said through the standard library's logging, by other libraries from WARNING up, as events of ours."""
+
+    def __init__(self, process: str, sink: _Sink) -> None:
+        super().__init__()
+        self._process, self._sink = process, sink
+        self.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.partition(".")[0] in _OURS)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event: dict[str, Any] = {"event": record.getMessage(), "logger": record.name}
+        if record.exc_info and record.exc_info[0] is not None:
+            event["exception"] = _traceback(record.exc_info[1])
+        head = {"time": stamp(record.created), "level": record.levelname.lower(), "process": self._process}
+        self._sink.write(_line(redact(None, "", {**head, **structlog.contextvars.get_contextvars(), **event})))
 
 
 def configure(directory: Path, process: str, level: str = "INFO") -> Path:
@@ -51,43 +91,33 @@ def configure(directory: Path, process: str, level: str = "INFO") -> Path:
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = directory / f"{process}.jsonl"
-    handler = _OwnFile(path, maxBytes=ROTATE_BYTES, backupCount=KEPT_FILES)
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.ExtraAdder(),
-        _with(process),
-        structlog.processors.ExceptionRenderer(_exception),
-        redact,
-    ]
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(serializer=_json),
-            ],
-        )
-    )
-    handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.partition(".")[0] in _OURS)
+    sink = _Sink(path)
     root = logging.getLogger()
-    for old in [item for item in root.handlers if isinstance(item, _OwnFile)]:
+    for old in [handler for handler in root.handlers if isinstance(handler, _Foreign)]:
         root.removeHandler(old)
-        old.close()
-    root.addHandler(handler)
+    root.addHandler(_Foreign(process, sink))
     for name in _OURS:
         logging.getLogger(name).setLevel(level)
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=_named,
-        wrapper_class=structlog.stdlib.BoundLogger,
+        # The shortest way from an event to its line: requests are logged on the hot path.
+        processors=[structlog.contextvars.merge_contextvars, _with(process), redact, _render],
+        logger_factory=lambda *_names: _Writer(sink),
+        wrapper_class=structlog.make_filtering_bound_logger(level.lower()),
         cache_logger_on_first_use=False,
     )
     return path
+
+
+class _Writer:
+    """The logger at the bottom of structlog: every level writes the finished line."""
+
+    def __init__(self, sink: _Sink) -> None:
+        self._sink = sink
+
+    def msg(self, line: bytes) -> None:
+        self._sink.write(line)
+
+    debug = info = warning = warn = error = critical = fatal = exception = failure = err = log = msg
 
 
 def free_name(directory: Path, process: str) -> str:
@@ -108,29 +138,29 @@ def free_name(directory: Path, process: str) -> str:
     raise AssertionError("numbers do not end")
 
 
-def _named(*names: str) -> logging.Logger:
-    return logging.getLogger(names[0] if names else "pumice")
-
-
-def _exception(exc_info: tuple[type[BaseException], BaseException, TracebackType | None]) -> str:
-    # Not structlog's own, which prints it: Serve puts a print() in place that writes tuples.
-    return "".join(traceback.format_exception(*exc_info)).rstrip()
-
-
-def _json(event: Any, **_: Any) -> str:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-
-
 def _with(process: str) -> structlog.typing.Processor:
-    def add(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        record = event.get("_record")
-        head = {
-            "time": stamp(record.created if record is not None else time.time()),
-            "level": event.pop("level", "info"),
-        }
-        return {**head, "event": event.pop("event", ""), "process": process, **event}
+    def add(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        error = event.pop("exc_info", None)
+        head = {"time": stamp(time.time()), "level": _LEVELS.get(method, method), "event": event.pop("event", "")}
+        line = {**head, "process": process, **event}
+        if error:
+            line["exception"] = _traceback(error if isinstance(error, BaseException) else sys.exception())
+        return line
 
     return add
+
+
+def _traceback(error: BaseException | None) -> str:
+    # Not structlog's own, which prints it: Serve puts a print() in place that writes tuples.
+    return "".join(traceback.format_exception(error)).rstrip() if error is not None else ""
+
+
+def _render(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> bytes:
+    return _line(event)
+
+
+def _line(event: MutableMapping[str, Any]) -> bytes:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE)
 
 
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -138,15 +168,20 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
     return {key: _redacted(key, value) for key, value in event.items()}
 
 
+@lru_cache(maxsize=1024)
+def _is_secret(key: str) -> bool:
+    return key not in _WORDS and _SECRET.search(key) is not None
+
+
 def _redacted(key: str, value: Any) -> Any:
-    if key not in _WORDS and _SECRET.search(key):
+    if _is_secret(key):
         return REDACTED
     if isinstance(value, dict):
         return {inner: _redacted(str(inner), item) for inner, item in value.items()}
     if isinstance(value, list | tuple):
         return [_redacted("", item) for item in value]
     if isinstance(value, str):
-        return _IN_URL.sub(rf"\1{REDACTED}@", value)
+        return _IN_URL.sub(rf"\1{REDACTED}@", value) if "://" in value else value
     return value
 
 
