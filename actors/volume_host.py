@@ -6,7 +6,8 @@ The plain class behind the volume actor; no Ray. Holds no records: all it knows 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -18,6 +19,7 @@ from drivers.vocabulary import (
     InventoryItem,
     StaleEpochError,
     StorageError,
+    UncertainError,
     UnsupportedError,
 )
 
@@ -55,28 +57,38 @@ class VolumeHost:
         self._heartbeat = heartbeat
         self._report = report
         self._closed_because: str | None = "it has not been opened yet"
-        self._epoch = 0
+        self._latest_epoch = 0
+        self._admitted_epoch: int | None = None
+        self._admitting = asyncio.Lock()
 
     async def serve(self) -> None:
-        """Open the storage (again and again if need be) and report, until cancelled."""
+        """Open the storage (again and again if need be) and report, until cancelled; no driver's failure ends it."""
         try:
             while True:
                 await self.beat()
                 await asyncio.sleep(self._heartbeat)
         finally:
-            await self._backend.close()
+            await self._close()
 
     async def call(
         self, method: str, pool: str, args: tuple[Any, ...], *, epoch: int, request_id: str, resource_id: str
     ) -> Any:
         """Run one driver call. Raises `StorageError`s only: BackendUnavailableError while the storage is closed,
-        StaleEpochError for a conductor that was replaced, UnsupportedError where the driver has no such power."""
-        await self._admit(epoch)
-        protocol = _CALLS.get(method)
-        if protocol is None or not isinstance(self._backend, protocol):
-            raise UnsupportedError(f"backend {self.host} cannot do {method}")
-        with structlog.contextvars.bound_contextvars(request_id=request_id, resource_id=resource_id):
+        StaleEpochError for a conductor that was replaced, UnsupportedError where the driver has no such power,
+        UncertainError for whatever else comes out of the driver."""
+        with (
+            structlog.contextvars.bound_contextvars(request_id=request_id, resource_id=resource_id),
+            self._storage_errors_only(method),
+        ):
+            await self._admit(epoch)
+            protocol = _CALLS.get(method)
+            if protocol is None or not isinstance(self._backend, protocol):
+                raise UnsupportedError(f"backend {self.host} cannot do {method}")
             try:
+                # Nothing is awaited between the epoch's check and here. A call of an older epoch that passed it before
+                # a newer epoch came may still wait in the driver for its turn on the object. That does no harm: a
+                # driver takes the calls on one object in the order they were made, so the newer epoch's call finds
+                # what the older one left.
                 observed = await getattr(self._backend, method)(pool, *args)
             except StorageError as error:
                 log.warning("driver.refused", method=method, pool=pool, error=f"{type(error).__name__}: {error}")
@@ -86,29 +98,68 @@ class VolumeHost:
 
     async def inventory(self, *, epoch: int) -> list[InventoryItem]:
         """Every whole object of the backend. Raises as `call` does."""
-        await self._admit(epoch)
-        return await self._backend.inventory()
+        with self._storage_errors_only("inventory"):
+            await self._admit(epoch)
+            return await self._backend.inventory()
+
+    @contextmanager
+    def _storage_errors_only(self, method: str) -> Iterator[None]:
+        try:
+            yield
+        except StorageError:
+            raise
+        except Exception as error:  # a defect of the driver, after which anything may have happened
+            log.exception("driver.defect", host=self.host, method=method)
+            # Its text stays in the log: this message can reach a tenant.
+            raise UncertainError(f"{method} on {self.host}: {_defect(error)}") from error
 
     async def _admit(self, epoch: int) -> None:
-        """Let a call of the conductor's `epoch` through; the storage remembers the latest where it can."""
-        if epoch < self._epoch:
-            raise StaleEpochError(f"{self.host}: the conductor of epoch {epoch} was replaced by that of {self._epoch}")
+        """Let a call of the conductor's `epoch` through; the storage remembers the latest where it can.
+
+        Whoever calls with a later epoch proves that the earlier ones were replaced. So these are refused from that
+        moment: also while the storage is still writing the later epoch down, and also if it fails to. Of the latest
+        epoch, nobody passes before the storage has it.
+        """
+        self._latest_epoch = max(epoch, self._latest_epoch)
+        self._refuse_replaced(epoch)
         if self._closed_because is not None:
             raise BackendUnavailableError(f"backend {self.host} is not open: {self._closed_because}")
-        if epoch > self._epoch:
-            if isinstance(self._backend, Fences):
-                await self._backend.admit(epoch)
-            self._epoch = max(epoch, self._epoch)
+        if epoch == self._admitted_epoch:
+            return
+        async with self._admitting:
+            if epoch >= self._latest_epoch and epoch != self._admitted_epoch:
+                if isinstance(self._backend, Fences):
+                    await self._backend.admit(epoch)
+                self._admitted_epoch = epoch
+        self._refuse_replaced(epoch)
+
+    def _refuse_replaced(self, epoch: int) -> None:
+        latest = self._latest_epoch
+        if epoch < latest:
+            raise StaleEpochError(f"{self.host}: the conductor of epoch {epoch} was replaced by that of {latest}")
 
     async def _open(self) -> None:
+        self._admitted_epoch = None  # while it was closed, others may have opened it and made it obey a later epoch
         try:
             await self._backend.open()
+        except Exception as error:  # whatever it is, the next beat tries again
+            self._note_closed("backend.closed", error)
+        else:
             self._closed_because = None
             log.info("backend.open", host=self.host)
-        except StorageError as error:
-            if self._closed_because != str(error):
-                log.warning("backend.closed", host=self.host, error=str(error))
-            self._closed_because = str(error)
+
+    async def _close(self) -> None:
+        try:
+            await self._backend.close()
+        except Exception:  # it counts as closed all the same, and the next beat opens it again
+            log.exception("backend.close_failed", host=self.host)
+
+    def _note_closed(self, event: str, error: Exception) -> None:
+        expected = isinstance(error, StorageError)
+        because = str(error) if expected else _defect(error)
+        if self._closed_because != because:
+            log.warning(event, host=self.host, error=because, exc_info=None if expected else error)
+        self._closed_because = because
 
     async def beat(self) -> None:
         """Open the storage if it is not, measure the pools, report."""
@@ -116,11 +167,11 @@ class VolumeHost:
             await self._open()
         try:
             pools = await self._backend.pools() if self._closed_because is None else []
-        except StorageError as error:
+        except Exception as error:
             # The storage went away under us (unmounted, failed): close, and let the next beat open it again.
-            log.warning("backend.lost", host=self.host, error=str(error))
-            self._closed_because, pools = str(error), []
-            await self._backend.close()
+            self._note_closed("backend.lost", error)
+            pools = []
+            await self._close()
         report = ServiceReport(
             host=self.host,
             availability_zone=self._zone,
@@ -132,3 +183,7 @@ class VolumeHost:
             await self._report(report)
         except Exception as error:  # the scheduler may be away; the next beat tells it again
             log.warning("backend.unheard", host=self.host, error=f"{type(error).__name__}: {error}")
+
+
+def _defect(error: Exception) -> str:
+    return f"an unexpected error of the driver: {type(error).__name__}"

@@ -75,10 +75,7 @@ class RetryableError(StorageError):
 
 
 class BackendUnavailableError(RetryableError):
-    """The backend's storage is not there now.
-
-    Its message is for operators: it may name paths and processes of the host.
-    """
+    """The backend's storage is not there now."""
 
 
 class StaleEpochError(RetryableError):

@@ -1,8 +1,8 @@
 """The reflink driver: the protocols of `drivers.protocols` over a pool of sparse files.
 
 This module brings asyncio to the blocking calls of `pool.py`: one hop to a thread a call (see lanes.py), calls on one
-object one after the other in the order they were made. A call whose awaiter is cancelled does nothing if it has not begun, and runs to
-its end otherwise, so that a repeat or a deletion comes after it.
+object one after the other in the order they were made. A call whose awaiter is cancelled does nothing if it has not
+begun, and runs to its end otherwise, so that a repeat or a deletion comes after it.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class ReflinkBackend:
 
     `identity_file`, outside the pool, remembers the pool's UUID so that an unmounted pool is not taken for an empty
     one. `ground` brings the file system when the pool has its own. `extent_bytes` is the extent-size hint asked of XFS
-    (bytes, a power of two). `threads` bounds the calls on objects that run at once. `checkpoint` is called between steps (see
-    checkpoints.py) and must return in production.
+    (bytes, a power of two). `threads` bounds the calls on objects that run at once. `checkpoint` is called between
+    steps (see checkpoints.py) and must return in production.
     """
 
     def __init__(

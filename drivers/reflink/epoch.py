@@ -47,7 +47,6 @@ def admit(directory: Path, pool: str, epoch: int) -> None:
 
 def _write(path: Path, epoch: int) -> None:
     with _room_or_not():
-        made = not path.exists()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             # Crash window: an empty file, which counts as epoch 0.
@@ -55,8 +54,7 @@ def _write(path: Path, epoch: int) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        if made:
-            durable.sync_directory(path.parent)
+        durable.sync_directory(path.parent)
 
 
 @contextlib.contextmanager

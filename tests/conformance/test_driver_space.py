@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from drivers.protocols import Fences
 from drivers.vocabulary import GIB, NoSpaceError, ObjectKind, SnapshotSpec, VolumeSpec
 from tests.conformance.harness import BLOCK, Call, FullBackend, Harness, Pattern
 
@@ -101,6 +102,20 @@ async def test_a_full_pool_opens(harness: Harness, backend: FullBackend, new_id:
         await again.ensure_volume_absent(harness.pool, volume.id)
     finally:
         await again.close()
+
+
+async def test_a_full_pool_obeys_a_later_epoch(harness: Harness, backend: FullBackend, new_id: Ids) -> None:
+    """Or a new conductor could not delete anything from it."""
+    if not isinstance(backend, Fences):
+        return
+    volume = VolumeSpec(new_id(), 1)
+    await _volume_with_data(harness, backend, volume)
+    await harness.fill(backend)
+    for epoch in (4, 5):
+        await backend.admit(epoch)
+    await backend.ensure_volume_absent(harness.pool, volume.id)
+    assert volume.id not in {item.id for item in await backend.inventory()}
+    await backend.admit(6)
 
 
 async def test_a_full_pool_and_new_volumes(harness: Harness, backend: FullBackend, new_id: Ids) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -30,6 +31,8 @@ def place(tmp_path: Path) -> Iterator[Path]:
         for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
             if str(tmp_path) in line:
                 subprocess.run(["umount", "--lazy", line.split(" ")[4]], check=False)
+        for backing in _loops(tmp_path):
+            subprocess.run(["losetup", "--detach", f"/dev/{Path(backing).parts[3]}"], check=False)
 
 
 def _loops(image: Path) -> list[str]:
@@ -149,3 +152,66 @@ async def test_auto_says_why_it_copies(place: Path, monkeypatch: pytest.MonkeyPa
     await again.open()
     assert [item.id for item in await again.inventory()] == [VOLUME.id]
     await again.close()
+
+
+def _failing_after(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+    """`_mount` runs `command` with the image and the mount point in place of {0} and {1}, then fails."""
+
+    def fail(image: Path, mount_point: Path) -> None:
+        subprocess.run([word.format(image, mount_point) for word in command], check=True)
+        raise BackendUnavailableError("mounting took too long")
+
+    monkeypatch.setattr(pool_image, "_mount", fail)
+
+
+async def test_an_image_that_was_mounted_all_the_same_is_kept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, image = place / "pool", place / "pool.img"
+    backend = ReflinkBackend(directory, "pool", ground=ImageGround(image, 1))
+    with monkeypatch.context() as failing:
+        _failing_after(failing, ["mount", "-o", "loop", "{0}", "{1}"])
+        with pytest.raises(BackendUnavailableError, match="took too long"):
+            await backend.open()
+    assert image.exists()
+    assert os.path.ismount(directory)
+    assert list(directory.iterdir()) == [], "no pool was begun that copies"
+    await backend.open()
+    assert backend.capabilities.shares_extents
+    await backend.ensure_volume("pool", VOLUME)
+    assert len(_loops(image)) == 1
+    await backend.close()
+    assert not os.path.ismount(directory)
+
+
+async def test_an_image_that_a_loop_device_has_is_kept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, image = place / "pool", place / "pool.img"
+    backend = ReflinkBackend(directory, "pool", ground=ImageGround(image, 1))
+    with monkeypatch.context() as failing:
+        _failing_after(failing, ["losetup", "--find", "{0}"])
+        with pytest.raises(BackendUnavailableError, match="took too long"):
+            await backend.open()
+    [device] = _loops(image)
+    assert image.exists()
+    subprocess.run(["losetup", "--detach", f"/dev/{Path(device).parts[3]}"], check=True)
+    await backend.open()
+    assert backend.capabilities.shares_extents
+    await backend.close()
+
+
+async def test_an_image_that_nothing_has_goes(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, image = place / "pool", place / "pool.img"
+    _failing_after(monkeypatch, ["true"])
+    backend = ReflinkBackend(directory, "pool", ground=ImageGround(image, 1))
+    await backend.open()
+    assert not image.exists()
+    assert not backend.capabilities.shares_extents
+    assert "took too long" in str(backend.capabilities.extra["own_file_system"])
+    await backend.close()
+
+
+def test_without_direct_io_it_is_mounted(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_device: str) -> None:
+        raise PermissionError(errno.EPERM, "not here")
+
+    monkeypatch.setattr(pool_image, "_ask_for_direct_io", refuse)
+    pool_image.ensure_mounted(place / "pool.img", place / "mounted", 1)
+    assert os.path.ismount(place / "mounted")

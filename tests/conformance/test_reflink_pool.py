@@ -10,18 +10,25 @@ import os
 import signal
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from drivers.pool_image import ImageGround
 from drivers.reflink.backend import ReflinkBackend
+from drivers.reflink.ground import GivenGround
 from drivers.reflink.keyed_locks import KeyedLocks
 from drivers.vocabulary import (
     BackendUnavailableError,
+    BadNameError,
+    FinalError,
     NoSpaceError,
     ObjectKind,
+    SizeConflictError,
     SnapshotSpec,
+    SourceMissingError,
+    StaleEpochError,
     StorageError,
     UncertainError,
     VolumeSpec,
@@ -316,3 +323,77 @@ async def test_the_disk_fills_while_copying(tmp_path_factory: pytest.TempPathFac
         await backend.close()
     finally:
         harness.stop()
+
+
+async def test_a_ground_that_fails_is_an_error_of_the_vocabulary(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ground = ImageGround(tmp_path / "pool.img", 1)
+    with pytest.raises(BackendUnavailableError, match=r"for pool pool: Not a directory"):
+        await ReflinkBackend(tmp_path / "file" / "pool", "pool", ground=ground).open()
+
+    class Broken(GivenGround):
+        number = errno.ENOSPC
+
+        def prepare(self, directory: Path) -> None:
+            if self.number:
+                raise OSError(self.number, os.strerror(self.number))
+
+        def release(self, directory: Path) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    broken = Broken()
+    backend = ReflinkBackend(tmp_path / "pool", "pool", ground=broken)
+    with pytest.raises(BackendUnavailableError, match="full"):
+        await backend.open()
+    broken.number = 0
+    await backend.open()
+    with pytest.raises(BackendUnavailableError, match=r"letting go of .*Input/output error"):
+        await backend.close()
+    await backend.close()
+    second = ReflinkBackend(tmp_path / "pool", "pool")
+    await second.open()  # the failing close has let go of the pool
+    await second.close()
+
+
+async def test_what_tenants_can_read_names_nothing_of_the_host(tmp_path: Path, new_id: Ids) -> None:
+    """Of all errors but BackendUnavailableError."""
+    failing: dict[str, OSError] = {}
+
+    def fail(point: str) -> None:
+        if point in failing:
+            raise failing[point]
+
+    backend = ReflinkBackend(tmp_path, "pool", checkpoint=fail)
+    await backend.open()
+    volume, nothing = VolumeSpec(new_id(), 2), VolumeSpec(new_id(), 1)
+    await backend.ensure_volume("pool", volume)
+    await backend.admit(9)
+    place = f"{tmp_path}/volumes held by process 4711"
+    expected: list[tuple[type[StorageError], dict[str, OSError], Callable[[], Awaitable[object]]]] = [
+        (SizeConflictError, {}, lambda: backend.ensure_volume("pool", VolumeSpec(volume.id, 1))),
+        (SizeConflictError, {}, lambda: backend.ensure_size("pool", volume.id, 1)),
+        (SizeConflictError, {}, lambda: backend.ensure_snapshot("pool", SnapshotSpec(new_id(), volume.id, 1))),
+        (SourceMissingError, {}, lambda: backend.ensure_size("pool", nothing.id, 3)),
+        (SourceMissingError, {}, lambda: backend.ensure_volume_from_volume("pool", VolumeSpec(new_id(), 1), nothing)),
+        (NoSpaceError, {}, lambda: backend.ensure_volume("pool", VolumeSpec(new_id(), 1 << 40))),
+        (StaleEpochError, {}, lambda: backend.admit(8)),
+        (FinalError, {}, lambda: backend.ensure_volume("elsewhere", nothing)),
+        (BadNameError, {}, lambda: backend.ensure_volume_absent("pool", "x")),
+    ]
+    for point, kind, number in (
+        ("filled", NoSpaceError, errno.ENOSPC),
+        ("filled", NoSpaceError, errno.EFBIG),
+        ("renamed", UncertainError, errno.EIO),
+    ):
+        failure = {point: OSError(number, os.strerror(number), place)}
+        expected.append((kind, failure, lambda: backend.ensure_volume("pool", VolumeSpec(new_id(), 1))))
+    expected.append((UncertainError, {"renamed": OSError(place)}, expected[-1][2]))
+    for kind, failure, call in expected:
+        failing |= failure
+        with pytest.raises(kind) as caught:
+            await call()
+        failing.clear()
+        assert type(caught.value) is kind
+        assert "/" not in str(caught.value).replace("Input/output", "")
+        assert "held by" not in str(caught.value)
+    await backend.close()
