@@ -1,6 +1,7 @@
 """`volume.create`: choose a pool, make the volume there, say that it is available.
 
-Args: `source` (null, `{"snapshot_id", "volume_id"}` or `{"volume_id"}`), `hints`.
+Args: `source` (null, `{"snapshot_id", "volume_id"}` or `{"volume_id"}`), `hints`, and `is_admin` (hints may then name
+any project's volumes).
 A pool that turns out to be full is left (what was made there is taken back) for another, `scheduler.max_attempts`
 times at most. An uncertain outcome never moves: the same call is repeated on the same host.
 """
@@ -80,7 +81,8 @@ def _source(db: Connection, source: Mapping[str, str] | None) -> Mapping[str, An
 async def _place(run: Run, volume: Mapping[str, Any], source: Mapping[str, Any] | None, tried: list[str]) -> Result:
     hints: Mapping[str, Any] = run.entry.args.get("hints") or {}
     named = [one for hint in ("same_host", "different_host") for one in _listed(hints.get(hint))]
-    hosts = await run.read(lambda db: subjects.hosts_of(db, named)) if named else {}
+    project_id = None if run.entry.args.get("is_admin") else run.entry.project_id
+    hosts = await run.read(lambda db: subjects.hosts_of(db, named, project_id)) if named else {}
     host = await run.context.ports.scheduler.place(
         PlacementRequest(
             volume_id=volume["id"],

@@ -48,11 +48,13 @@ def snapshot_row(db: Connection, snapshot_id: str) -> Mapping[str, Any]:
     return dict(row._mapping)  # plain: a row of SQLAlchemy also answers to `volume_id` for volume.id
 
 
-def hosts_of(db: Connection, volume_ids: list[str]) -> dict[str, str]:
-    """Where those of the volumes live that are placed."""
-    rows = db.execute(
-        select(col(Volume.id), col(Volume.host)).where(col(Volume.id).in_(volume_ids), col(Volume.host).is_not(None))
+def hosts_of(db: Connection, volume_ids: list[str], project_id: str | None) -> dict[str, str]:
+    """Where those of the volumes live that are placed; with `project_id` only that project's: a hint must not tell
+    where, or whether, a stranger's volume is."""
+    placed = select(col(Volume.id), col(Volume.host)).where(
+        col(Volume.id).in_(volume_ids), col(Volume.host).is_not(None)
     )
+    rows = db.execute(placed if project_id is None else placed.where(col(Volume.project_id) == project_id))
     return {row.id: row.host for row in rows}
 
 

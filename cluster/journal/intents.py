@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
+from sqlmodel import col
 
 from cluster.caller import Caller
 from cluster.errors import InvalidStateError
@@ -46,3 +48,25 @@ def open_operation(
             f"{resource_id} is still being worked on by an earlier request; try again when it has settled."
         ) from error
     return operation_id
+
+
+def refuse_while_live(db: Connection, kind: str, resource_ids: Sequence[str], doing: str | None = None) -> None:
+    """Raise InvalidStateError when an operation on one of the resources is live: whatever their states say (an
+    administrator may have reset them), somebody is at work on them. `kind` is for the sentence, as `volume`; `doing`
+    narrows it to one kind of operation."""
+    busy = live_among(db, resource_ids, doing)
+    if busy:
+        raise InvalidStateError(
+            f"Invalid {kind}: {', '.join(busy)} is still being worked on by an earlier request; "
+            "try again when it has settled."
+        )
+
+
+def live_among(db: Connection, resource_ids: Sequence[str], doing: str | None = None) -> list[str]:
+    """Those of the resources that an operation (of the kind `doing`, or any) is working on."""
+    if not resource_ids:
+        return []
+    live = select(col(Operation.resource_id)).where(
+        col(Operation.resource_id).in_(resource_ids), col(Operation.state) == OperationState.LIVE
+    )
+    return list(db.scalars(live if doing is None else live.where(col(Operation.kind) == doing)))

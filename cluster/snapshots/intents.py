@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, update
 
 from cluster.caller import Caller
 from cluster.errors import InvalidInputError, NotFoundError
-from cluster.journal.intents import open_operation
+from cluster.journal.intents import open_operation, refuse_while_live
 from cluster.outside import Outside
 from cluster.quotas.usage import Claim, check
 from cluster.settings import Settings
@@ -63,6 +63,7 @@ def create(
     valid = (VolumeStatus.AVAILABLE, VolumeStatus.IN_USE) if in_use else (VolumeStatus.AVAILABLE,)
     if status not in valid:
         raise invalid_volume(f"Volume {volume_id} status must be {', '.join(valid)}, but current status is: {status}.")
+    refuse_while_live(db, "volume", [volume_id])
     size_gib, type_id = volume["size_gib"], volume["volume_type_id"]
     check(db, settings.quotas, caller.project_id, Claim(snapshots=1, gigabytes=size_gib, volume_type_id=type_id))
     snapshot_id = outside.new_id()

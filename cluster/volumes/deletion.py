@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, update
 
 from cluster.caller import Caller
-from cluster.errors import InvalidStateError
-from cluster.journal.intents import open_operation
-from cluster.journal.records import Operation, OperationState
+from cluster.journal.intents import live_among, open_operation, refuse_while_live
 from cluster.outside import Outside
 from cluster.snapshots import queries as snapshots
 from cluster.snapshots.queries import SNAPSHOT, SnapshotRow
@@ -36,7 +34,6 @@ _DELETABLE: Final = (
 )
 _NOT_MIGRATING: Final = (None, "deleting", "error", "success")
 _SNAPSHOT_DELETABLE: Final = (SnapshotStatus.AVAILABLE, SnapshotStatus.ERROR)
-_OPERATION: Final = Operation.metadata.tables["operation"].c
 
 
 def delete_volume(
@@ -50,7 +47,7 @@ def delete_volume(
     """
     row = queries.get(db, caller, volume_id, lock=True)
     owned = snapshots.locked_of_volume(db, volume_id)
-    if row["host"] is None and not owned and not _live(db, [volume_id]):
+    if row["host"] is None and not owned and not live_among(db, [volume_id]):
         db.execute(delete(VOLUME).where(VOLUME.c.id == volume_id))
         return False
     if not (_volume_allows(row, force) and _snapshots_allow(caller, owned, cascade, force)):
@@ -65,11 +62,7 @@ def delete_volume(
         raise invalid_volume(
             f"Volume {volume_id} is being copied to volume {', '.join(copies)}; delete it when that has settled."
         )
-    if busy := _live(db, ids):
-        raise InvalidStateError(
-            f"Invalid volume: Snapshot {', '.join(busy)} is still being worked on by an earlier request; "
-            "try again when it has settled."
-        )
+    refuse_while_live(db, "volume", ids)
     status = row["status"]
     managing = status == VolumeStatus.ERROR_MANAGING
     now = VolumeStatus.ERROR_MANAGING_DELETING if managing else VolumeStatus.DELETING
@@ -99,13 +92,3 @@ def _snapshots_allow(caller: Caller, owned: Sequence[SnapshotRow], cascade: bool
         and (caller.is_admin or snapshot["project_id"] == caller.project_id)
         for snapshot in owned
     )
-
-
-def _live(db: Connection, ids: Sequence[str]) -> list[str]:
-    """Those of the resources that an operation is working on."""
-    if not ids:
-        return []
-    live = select(_OPERATION.resource_id).where(
-        _OPERATION.resource_id.in_(ids), _OPERATION.state == OperationState.LIVE
-    )
-    return list(db.execute(live).scalars())

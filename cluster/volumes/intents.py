@@ -17,7 +17,7 @@ from sqlalchemy import Connection, insert, update
 
 from cluster.caller import Caller
 from cluster.errors import ForbiddenError, InvalidStateError
-from cluster.journal.intents import open_operation
+from cluster.journal.intents import open_operation, refuse_while_live
 from cluster.outside import Outside
 from cluster.quotas.usage import Claim, check
 from cluster.settings import Settings
@@ -103,7 +103,9 @@ def create(db: Connection, settings: Settings, outside: Outside, caller: Caller,
         "created_at": outside.now(),
     }
     db.execute(insert(VOLUME).values(values))
-    arguments = {"source": source.argument if source else None, "hints": dict(wanted.hints)}
+    arguments: dict[str, Any] = {"source": source.argument if source else None, "hints": dict(wanted.hints)}
+    if wanted.hints and caller.is_admin:
+        arguments["is_admin"] = True
     open_operation(db, outside, caller, "volume.create", volume_id, arguments)
     absent: dict[str, Any] = dict.fromkeys(VolumeRow.__annotations__)
     return cast(VolumeRow, absent | values | {"volume_type_name": choice.name})
@@ -162,6 +164,9 @@ def _source(db: Connection, caller: Caller, wanted: NewVolume) -> _Source | None
             raise invalid_input("May specify only one of backup, imageRef, snapshot, source volume")
         if snapshot["status"] != SnapshotStatus.AVAILABLE:
             raise invalid_snapshot("Originating snapshot status must be one of 'available' values")
+        # A cascade removes snapshots under the operation of their volume.
+        refuse_while_live(db, "snapshot", [snapshot["id"]])
+        refuse_while_live(db, "snapshot", [snapshot["volume_id"]], "volume.delete")
         origin = queries.rows(db.execute(queries.ONE, {"id": snapshot["volume_id"]}))[0]
         argument = {"snapshot_id": snapshot["id"], "volume_id": snapshot["volume_id"]}
         return _Source("snapshot", snapshot["size_gib"], snapshot["volume_type_id"], origin, argument)
@@ -169,6 +174,7 @@ def _source(db: Connection, caller: Caller, wanted: NewVolume) -> _Source | None
         origin = queries.get(db, caller, wanted.source_volid, lock=True)
         if origin["status"] not in _COPYABLE:
             raise invalid_volume("Originating source volume status must be one of 'available, in-use' values")
+        refuse_while_live(db, "volume", [origin["id"]])
         argument = {"volume_id": origin["id"]}
         return _Source("source volume", origin["size_gib"], origin["volume_type_id"], origin, argument)
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cluster.flows.subjects import hosts_of
 from cluster.journal.records import Operation
 from drivers.memory import MemoryBackend
 from drivers.vocabulary import GIB, BackendUnavailableError, InUseError, UncertainError
@@ -201,3 +202,13 @@ async def test_the_content_of_a_clone_is_that_of_its_source(bench: Bench, uuid: 
     await bench.create(uuid(2), source={"volume_id": uuid(1)})
     await bench.cluster.settle()
     assert bench.backend.read("memory", ObjectKind.VOLUME, uuid(2), GIB - 4096, 4096) == b"x" * 4096
+
+
+async def test_hints_see_the_callers_own_volumes_only(bench: Bench, uuid: Uuid) -> None:
+    await bench.create(uuid(1), project_id="stranger")
+    await bench.cluster.settle()
+    hosts = [
+        await bench.cluster.store.read(lambda db, who=who: hosts_of(db, [uuid(1)], who))
+        for who in ("p", "stranger", None)
+    ]
+    assert hosts == [{}, {uuid(1): "h1@memory#memory"}, {uuid(1): "h1@memory#memory"}]
