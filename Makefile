@@ -5,15 +5,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.pumice-setup
 ARGS ?=
+SEEDS ?= 1000
+FIRST ?= 0
 
-.PHONY: help setup run test check bench lock packages openapi
+.PHONY: help setup run test check bench simulate lock packages openapi
 
 help:
 	@echo 'make setup   a virtual environment in $(VENV) with the locked packages (Python >= 3.11; PYTHON=… picks one)'
 	@echo 'make run     set up, then `pumice up` (ARGS="--port 8777 …")'
 	@echo 'make test    set up, then the unit, conformance and integration tests'
 	@echo 'make check   formatting, lint, types, import contracts, generated files'
-	@echo 'make bench   the benchmarks (ARGS=… goes to pytest)'
+	@echo 'make simulate  SEEDS=1000 histories of the control plane on virtual time, from FIRST=0 on'
+	@echo 'make bench   the benchmarks (ARGS="--quick …"; ARGS=--help says what there is)'
 	@echo 'make lock    resolve pyproject.toml anew into requirements.lock'
 
 setup: $(STAMP)
@@ -46,7 +49,10 @@ openapi: setup
 	$(BIN)/python -m serve_app.wire.openapi > docs/openapi.json
 
 bench: setup packages
-	$(BIN)/python -m pytest tests/bench --timeout 3600 $(ARGS)
+	$(BIN)/python -m tests.bench $(ARGS)
+
+simulate: setup
+	$(BIN)/python -m tests.simulation.runner $(SEEDS) $(FIRST)
 
 lock: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip-tools>=7.5,<8'

@@ -1,21 +1,16 @@
-"""The conductor actor: `cluster.conductor` with a cluster's ports, and the keeper of the volume actors."""
+"""The conductor actor: `cluster.conductor` with a cluster's ports, and the keeper of the other actors.
+
+A process that looks an actor up imports the actor's module, for Ray wants the class. So nothing is imported here that
+API replicas can do without: the constructor does that.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from actors import ray_port
-from actors.fleet import keep
 from actors.instance import mark_of
 from actors.liveness import or_end, watch
-from actors.ports import RayPorts
-from cluster import logs
-from cluster.conductor import Conductor
-from cluster.flows.catalogue import FLOWS
-from cluster.flows.run import Context
-from cluster.outside import Outside
-from cluster.settings_file import load_effective
-from cluster.store.open import open_store
 
 
 class ConductorActor:
@@ -24,6 +19,16 @@ class ConductorActor:
 
     async def __init__(self, settings_path: str) -> None:  # type: ignore[misc]
         with or_end("conductor"):
+            from actors.fleet import keep
+            from actors.ports import RayPorts
+            from cluster import logs
+            from cluster.conductor import Conductor
+            from cluster.flows.catalogue import FLOWS
+            from cluster.flows.run import Context
+            from cluster.outside import Outside
+            from cluster.settings_file import load_effective
+            from cluster.store.open import open_store
+
             settings = load_effective(Path(settings_path))
             logs.configure(settings.state_dir / "logs", "conductor")
             context = Context(

@@ -70,9 +70,13 @@ class Head:
                 processes.send(process, self._instance.mark, signal.SIGTERM)
 
     def attend(self) -> None:
-        """Remember which processes make up the running head, and how its GCS was started."""
-        for process in processes.find(self._instance.mark, _GCS, _RAYLET):
-            self._daemons[process.name] = process, processes.started_at(process.pid)
+        """Remember which processes make up the running head, and how its GCS was started. Raises HeadError when one of
+        them is gone already."""
+        found = {process.name: process for process in processes.find(self._instance.mark, _GCS, _RAYLET)}
+        self._daemons = {}
+        if missing := {_GCS, _RAYLET} - found.keys():
+            raise HeadError(f"the Ray head started, and {' and '.join(sorted(missing))} died at once")
+        self._daemons = {name: (process, processes.started_at(process.pid)) for name, process in found.items()}
 
     def gcs_lives(self) -> bool:
         """Whether the cluster's directory service runs."""

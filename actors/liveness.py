@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+import traceback
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,8 +26,9 @@ def or_end(name: str) -> Iterator[None]:
     actor which cannot be made (its settings are unreadable, its disk is full) is not tried in a hot loop."""
     try:
         yield
-    except Exception:  # whatever it is, a constructor that raises would be the actor's end for good
-        log.critical("actor.not_made", actor=name, exc_info=True)
+    except Exception as error:  # whatever it is, a constructor that raises would be the actor's end for good
+        # As text: logging may not be configured yet, and structlog's own rendering would show the variables' values.
+        log.critical("actor.not_made", actor=name, exception="".join(traceback.format_exception(error)))
         time.sleep(PAUSE_SECONDS)
         os._exit(EXIT_CODE)
 

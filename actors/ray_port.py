@@ -125,7 +125,7 @@ def ensure_actor(
 
 def actor_names() -> set[str]:
     """The names of the actors that live, restart or wait for a node; one that is dead for good is not among them."""
-    rows: list[dict[str, str]] = ray.util.list_named_actors(all_namespaces=True)  # type: ignore[assignment]
+    rows: list[dict[str, str]] = ray.util.list_named_actors(all_namespaces=True)
     return {row["name"] for row in rows if row["namespace"] == NAMESPACE}
 
 

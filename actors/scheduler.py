@@ -1,17 +1,19 @@
-"""The scheduler actor: the desk, reached by conductor and volume actors."""
+"""The scheduler actor: the desk, reached by conductor and volume actors.
+
+A process that looks an actor up imports the actor's module, for Ray wants the class. So nothing is imported here that
+volume actors can do without (SQL, 30 MB): the constructor does that.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from actors.liveness import or_end, watch
-from cluster import logs
-from cluster.outside import Outside
-from cluster.scheduling.desk import Desk
-from cluster.scheduling.request import PlacementRequest
-from cluster.services.report import ServiceReport
-from cluster.settings_file import load_effective
-from cluster.store.open import open_store
+
+if TYPE_CHECKING:
+    from cluster.scheduling.request import PlacementRequest
+    from cluster.services.report import ServiceReport
 
 
 class SchedulerActor:
@@ -19,6 +21,12 @@ class SchedulerActor:
 
     async def __init__(self, settings_path: str) -> None:  # type: ignore[misc]
         with or_end("scheduler"):
+            from cluster import logs
+            from cluster.outside import Outside
+            from cluster.scheduling.desk import Desk
+            from cluster.settings_file import load_effective
+            from cluster.store.open import open_store
+
             settings = load_effective(Path(settings_path))
             logs.configure(settings.state_dir / "logs", "scheduler")
             self._desk = Desk(open_store(settings.database), Outside(), settings)

@@ -22,6 +22,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from pydantic_settings import SettingsError as PydanticSettingsError
 
 PREFIX = "PUMICE_"
 # Variables that processes of an instance carry for other ends than settings.
@@ -89,7 +90,7 @@ class QuotaSettings(_Frozen):
 
 
 class TimingSettings(_Frozen):
-    """Times in seconds. Why each has its value: docs/reliability.md and docs/reference.md."""
+    """Times in seconds. Why each has its value: docs/reference.md."""
 
     heartbeat: float = Field(default=3.0, gt=0, le=300)
     service_down: float = Field(default=12.0, gt=0, le=3600)
@@ -99,6 +100,14 @@ class TimingSettings(_Frozen):
     driver_call: float = Field(default=3600.0, gt=0)
     message_life: float = Field(default=30 * 86400.0, gt=0)
     operation_history: float = Field(default=7 * 86400.0, gt=0)
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.service_down <= 2 * self.heartbeat:
+            raise ValueError("service_down must be more than twice heartbeat, or one lost report is an outage")
+        if self.poll >= self.lease / 3:
+            raise ValueError("poll must be less than a third of lease, or the lease is renewed too late")
+        return self
 
 
 class SchedulerSettings(_Frozen):
@@ -159,14 +168,45 @@ class Settings(BaseSettings):
                 raise ValueError(f"backend name {name!r}: use letters, digits, '_', '-', '.' (at most 63)")
         return value
 
+    @field_validator("host_name")
+    @classmethod
+    def _host_names(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError(f"{value!r}: use letters, digits, '_', '-', '.' (at most 63)")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _databases(cls, value: SecretStr | None) -> SecretStr | None:
+        # Not with SQLAlchemy, which volume actors do not load. The URL may hold a password: no message repeats it.
+        url = "" if value is None else value.get_secret_value()
+        scheme, _, rest = url.partition("://")
+        if value is None or (scheme == "postgresql+psycopg" and rest):
+            return value
+        if scheme != "sqlite":
+            raise ValueError(
+                f"{scheme!r} is not a kind of database known here; "
+                "write postgresql+psycopg://USER:PASSWORD@HOST/NAME or sqlite:////ABSOLUTE/PATH"
+            )
+        if not rest.startswith("//"):
+            raise ValueError("an SQLite file needs an absolute path: sqlite:////ABSOLUTE/PATH (four slashes)")
+        return value
+
     @model_validator(mode="after")
     def _noauth_is_local(self) -> Self:
         if self.identity.mode is IdentityMode.NOAUTH and not is_loopback(self.listen):
             raise ValueError(
                 f"identity.mode 'noauth' is refused on {self.listen}: listen on 127.0.0.1, or authenticate"
             )
-        if self.timing.service_down <= 2 * self.timing.heartbeat:
-            raise ValueError("timing.service_down must be more than twice timing.heartbeat")
+        return self
+
+    @model_validator(mode="after")
+    def _clients_find_it(self) -> Self:
+        if self.public_url is None and is_unspecified(self.listen):
+            raise ValueError(
+                f"public_url: with listen {self.listen!r} nobody could know where the service is; "
+                "set public_url to the URL that clients use"
+            )
         return self
 
     @property
@@ -204,6 +244,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_unspecified(host: str) -> bool:
+    """Whether `host` stands for all addresses of the machine (`0.0.0.0`, `::`, nothing) and so names none."""
+    try:
+        return not host or ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
 def load(arguments: dict[str, Any] | None = None, config: Path | None = None) -> Settings:
     """Settings from `arguments` (those that are not None), then variables, then the TOML file `config`, then defaults.
 
@@ -221,12 +269,25 @@ def load(arguments: dict[str, Any] | None = None, config: Path | None = None) ->
     for key in os.environ:
         if key.startswith(PREFIX) and key.split("__")[0].upper() not in known and key not in _NOT_SETTINGS:
             raise SettingsError(f"{key}: no such setting; known are {', '.join(sorted(known))}")
-    merged = _merge(merged, EnvSettingsSource(Settings, env_prefix=PREFIX, env_nested_delimiter="__")())
+    merged = _merge(merged, _variables())
     merged = _merge(merged, {key: value for key, value in (arguments or {}).items() if value is not None})
     try:
         return Settings(**merged)
     except ValidationError as error:
         raise SettingsError("\n".join(_reason(item) for item in error.errors(include_url=False))) from error
+
+
+def _variables() -> dict[str, Any]:
+    try:
+        return EnvSettingsSource(Settings, env_prefix=PREFIX, env_nested_delimiter="__")()
+    except PydanticSettingsError as error:
+        # It names the field, and not always the variable: there may be several.
+        field = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "")
+        begin = f"{PREFIX}{field}".upper()
+        keys = sorted(key for key in os.environ if key.upper() == begin or key.upper().startswith(f"{begin}__"))
+        raise SettingsError(
+            f"{', '.join(keys) or field}: is not JSON; give a JSON object, or its keys one by one as {begin}__KEY=VALUE"
+        ) from error
 
 
 def _reason(item: Any) -> str:

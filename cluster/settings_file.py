@@ -28,7 +28,7 @@ def write_effective(settings: Settings) -> Path:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Put `text` into `path` in one step, with mode 0600 from the first moment."""
+    """Put `text` into `path` in one step, with mode 0600 from the first moment; it is on disk when this returns."""
     beside = path.with_name(f".{path.name}.new")
     beside.unlink(missing_ok=True)
     with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -36,6 +36,11 @@ def write_private(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def load_effective(path: Path) -> Settings:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
@@ -16,6 +16,7 @@ from cluster.errors import ConflictError, NotFoundError
 from cluster.identity import queries
 from cluster.identity.records import Project, RevokedToken, RoleAssignment, User
 from cluster.identity.roles import ADMIN
+from cluster.store.insert_once import insert_once
 from cluster.store.seam import hold
 
 ADMIN_NAME = "admin"
@@ -64,8 +65,7 @@ def grant(db: Connection, user_id: str, project_id: str, role: str) -> None:
     if queries.user(db, user_id) is None:
         raise NotFoundError(f"Could not find user: {user_id}.")
     _project_exists(db, project_id)
-    if not has(db, user_id, project_id, role):
-        db.execute(insert(RoleAssignment).values(user_id=user_id, project_id=project_id, role=role))
+    insert_once(db, RoleAssignment, {"user_id": user_id, "project_id": project_id, "role": role})
 
 
 def withdraw(db: Connection, user_id: str, project_id: str, role: str) -> None:
@@ -89,9 +89,7 @@ def has(db: Connection, user_id: str, project_id: str, role: str) -> bool:
 def revoke(db: Connection, audit_id: str, expires_at: float, now: float) -> None:
     """Make a token worthless, and forget revoked tokens that have ended by themselves."""
     db.execute(delete(RevokedToken).where(col(RevokedToken.expires_at) < now))
-    known = db.execute(select(col(RevokedToken.audit_id)).where(col(RevokedToken.audit_id) == audit_id)).first()
-    if known is None:
-        db.execute(insert(RevokedToken).values(audit_id=audit_id, expires_at=expires_at))
+    insert_once(db, RevokedToken, {"audit_id": audit_id, "expires_at": expires_at})
 
 
 def ensure_admin(db: Connection, project_id: str, user_id: str, password_hash: str, renew: bool) -> bool:

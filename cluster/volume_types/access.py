@@ -9,6 +9,7 @@ from cluster.caller import Caller
 from cluster.errors import ConflictError, InvalidInputError, NotFoundError
 from cluster.store.seam import hold
 from cluster.volume_types import queries
+from cluster.volume_types.intents import ALL_TYPES
 from cluster.volume_types.records import DefaultType, VolumeTypeAccess
 
 
@@ -31,7 +32,7 @@ def revoke(db: Connection, caller: Caller, type_id: str, project_id: str) -> Non
 
 def set_default(db: Connection, caller: Caller, project_id: str, type_name_or_id: str) -> str:
     """Make a type the project's default; return the type's id. Raises InvalidInputError when there is no such type."""
-    hold(db, f"default_type:{project_id}")
+    hold(db, ALL_TYPES)
     try:
         type_id = str(queries.by_name_or_id(db, caller, type_name_or_id)["id"])
     except NotFoundError as error:
@@ -47,7 +48,7 @@ def unset_default(db: Connection, project_id: str) -> None:
 
 
 def _private(db: Connection, caller: Caller, type_id: str) -> None:
-    hold(db, f"type_access:{type_id}")
+    hold(db, ALL_TYPES)
     if queries.fetch(db, caller, type_id)["is_public"]:
         raise InvalidInputError(
             "Invalid volume type: Type access modification is not applicable to public volume type."

@@ -23,15 +23,16 @@ from cluster.volume_types import queries
 from cluster.volume_types.records import DefaultType, VolumeType, VolumeTypeAccess
 
 _TRUE = "<is> True"
-# Writers of types wait for one another, so that names stay unique and the last type stays.
-_ALL_TYPES = "volume_types"
+# What writers of types, of access to them and of defaults hold: names stay unique, the last type stays, and none goes
+# while a project is given it.
+ALL_TYPES = "volume_types"
 
 
 async def ensure_default_type(store: Store, settings: Settings, outside: Outside) -> str:
     """Make sure that the type named `settings.default_volume_type` exists; return its id. Safe to repeat."""
 
     def work(db: Connection) -> str:
-        hold(db, _ALL_TYPES)
+        hold(db, ALL_TYPES)
         name = settings.default_volume_type
         known = db.execute(select(col(VolumeType.id)).where(col(VolumeType.name) == name)).scalar()
         return str(known) if known is not None else _insert(db, outside, name, "Default Volume Type", {}, True)
@@ -49,7 +50,7 @@ def create(
     is_public: bool,
 ) -> str:
     """Make a type; return its id. Raises ConflictError when the name is taken."""
-    hold(db, _ALL_TYPES)
+    hold(db, ALL_TYPES)
     _refuse_taken(db, name, None)
     return _insert(db, outside, name, description, extra_specs, is_public)
 
@@ -63,11 +64,17 @@ def change(
     name: str | None,
     description: str | None,
     is_public: bool | None,
+    default_name: str,
 ) -> dict[str, Any]:
     """Change what is not None; return the type as it is then. Quotas of the type follow a new name by themselves.
-    Raises NotFoundError, ConflictError when the name is taken."""
-    hold(db, _ALL_TYPES)
-    queries.fetch(db, caller, type_id)
+    Raises NotFoundError, ConflictError when the name is taken, InvalidStateError for a new name of the type that the
+    settings name as the default (`default_name`): volumes that ask for no type could not be made any more."""
+    hold(db, ALL_TYPES)
+    row = queries.fetch(db, caller, type_id)
+    if name is not None and name != row["name"] == default_name:
+        raise InvalidStateError(
+            f"The volume type {type_id} is the default volume type (default_volume_type) and cannot be renamed."
+        )
     if name is not None:
         _refuse_taken(db, name, type_id)
     asked = {"name": name, "description": description, "is_public": is_public}
@@ -81,7 +88,7 @@ def remove(db: Connection, caller: Caller, type_id: str, default_name: str) -> N
 
     Raises NotFoundError; InvalidStateError when it is the default of all or of a project, the only one, or in use.
     """
-    hold(db, _ALL_TYPES)
+    hold(db, ALL_TYPES)
     row = queries.fetch(db, caller, type_id)
     as_default = select(col(DefaultType.project_id)).where(col(DefaultType.volume_type_id) == type_id).limit(1)
     if row["name"] == default_name or db.execute(as_default).first() is not None:
@@ -122,7 +129,7 @@ def unset_spec(db: Connection, outside: Outside, caller: Caller, type_id: str, k
 
 
 def _specs_to_change(db: Connection, caller: Caller, type_id: str) -> dict[str, str]:
-    hold(db, _ALL_TYPES)
+    hold(db, ALL_TYPES)
     row = queries.fetch(db, caller, type_id)
     if queries.in_use(db, type_id):
         raise InvalidStateError("Volume Type is currently in use.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from sqlalchemy import Connection, bindparam, select
 
@@ -52,12 +52,12 @@ class TypeChoice:
     def check_size(self, size_gib: int) -> None:
         """Raise InvalidInputError when the type offers no volumes of that size."""
         smallest, largest = self.extra_specs.get(_MIN), self.extra_specs.get(_MAX)
-        if smallest and smallest.isdigit() and size_gib < int(smallest):
+        if _is_number(smallest) and size_gib < int(smallest):
             raise invalid_input(
                 f"Specified volume size of '{size_gib}' is less than the minimum required size of '{smallest}' "
                 f"for volume type '{self.name}'."
             )
-        if largest and largest.isdigit() and size_gib > int(largest):
+        if _is_number(largest) and size_gib > int(largest):
             raise invalid_input(
                 f"Specified volume size of '{size_gib}' is greater than the maximum allowable size of '{largest}' "
                 f"for volume type '{self.name}'."
@@ -123,6 +123,10 @@ def zone_of(
     if of_source and of_source != zone:
         raise invalid_input(f"Volume must be in the same availability zone as the {kind}")
     return zone
+
+
+def _is_number(text: str | None) -> TypeGuard[str]:
+    return text is not None and text.isascii() and text.isdecimal()
 
 
 def _choice(row: Mapping[Any, Any]) -> TypeChoice:

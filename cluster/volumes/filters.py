@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Boolean, ColumnElement, Integer, String, Table, TypeDecorator, and_, false, or_, true
+from sqlalchemy import Boolean, ColumnElement, Integer, String, Table, TypeDecorator, and_, or_, true
 
 from cluster.volumes.queries import VOLUME
 
 _KEY: Final = re.compile(r"[a-zA-Z0-9\-_:. /]{1,255}")
 _LARGEST: Final = 2**31 - 1
+_DIGITS: Final = 255  # leading zeroes are digits too; Python converts up to 4,300
 # Wire names of columns that the table names otherwise.
 _COLUMNS: Final = {
     "size": "size_gib",
@@ -76,8 +77,11 @@ def condition(table: Table, name: str, value: object) -> ColumnElement[bool]:
             raise NothingMatchesError(name)
         return column.icontains(_text(value), autoescape=True)
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return or_(false(), *(_equal(column, item) for item in value))
-    return _equal(column, value)
+        # One IN, not a chain of OR: SQLite's expressions are at most 1,000 deep.
+        found = column.in_([_bound(column, item) for item in value if item is not None])
+        return or_(found, column.is_(None)) if None in value else found
+    bound = None if value is None else _bound(column, value)
+    return column.is_(bound) if bound is None or isinstance(bound, bool) else column == bound
 
 
 def _place(column: ColumnElement[Any], value: object) -> ColumnElement[bool]:
@@ -86,18 +90,18 @@ def _place(column: ColumnElement[Any], value: object) -> ColumnElement[bool]:
     return column == text if "#" in text else or_(column == text, column.startswith(f"{text}#", autoescape=True))
 
 
-def _equal(column: ColumnElement[Any], value: object) -> ColumnElement[bool]:
-    if value is None:
-        return column.is_(None)
+def _bound(column: ColumnElement[Any], value: object) -> object:
+    """`value` as the column has it. Raises NothingMatchesError."""
     if isinstance(column.type, Boolean):
         if not isinstance(value, bool | int):
             raise NothingMatchesError(column.key)
-        return column.is_(bool(value))
+        return bool(value)
+    text = _text(value)
     if isinstance(column.type, Integer):
-        if not str(value).isascii() or not str(value).isdigit() or int(str(value)) > _LARGEST:
+        if not text.isascii() or not text.isdecimal() or len(text) > _DIGITS or int(text) > _LARGEST:
             raise NothingMatchesError(column.key)
-        return column == int(str(value))
-    return column == _text(value)
+        return int(text)
+    return text
 
 
 def _text(value: object) -> str:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
-from actors.instance import InstanceError, ensure_private
+from actors.instance import InstanceError
+from cluster.settings import SettingsError
 from serve_app.command.options import CONFIG, STATE_DIR, fail, settings_of, with_options
+from serve_app.command.state_dir import ensure_state_dir
 
 
 @click.group()
@@ -28,8 +30,10 @@ def upgrade(config: Path | None, state_dir: Path | None) -> None:
     settings = settings_of(config, state_dir=state_dir)
     place = make_url(settings.database).render_as_string(hide_password=True)
     try:
-        ensure_private(settings.state_dir)
+        ensure_state_dir(settings.state_dir)
         asyncio.run(migrate(settings.database))
+    except SettingsError as error:
+        fail(str(error), code=2)
     except (InstanceError, OSError) as error:
         fail(str(error))
     except SQLAlchemyError as error:

@@ -11,9 +11,11 @@ import click
 
 from actors import processes
 from actors.instance import mark_of
+from cluster.settings import SettingsError
 from serve_app.command.options import STATE_DIR, fail, settings_of
-from serve_app.command.release import mounts_under, release
+from serve_app.command.release import own_mounts, release
 from serve_app.command.run_file import RunFile
+from serve_app.command.state_dir import refuse_foreign
 
 _SECONDS = 90
 
@@ -23,6 +25,12 @@ _SECONDS = 90
 def down(state_dir: Path | None) -> None:
     """Stop the instance. Volumes stay where they are; `pumice up` finds them again."""
     directory = settings_of(state_dir=state_dir).state_dir
+    try:
+        refuse_foreign(directory)
+    except SettingsError as error:
+        fail(str(error), code=2)
+    except OSError as error:
+        fail(f"{directory}: {error.strerror}")
     file = RunFile(directory)
     run = file.read()
     if run is not None and run.is_alive():
@@ -32,7 +40,7 @@ def down(state_dir: Path | None) -> None:
             if time.monotonic() > deadline:
                 fail(f"process {run.pid} has not ended after {_SECONDS} s; it may be killed: kill -9 {run.pid}")
             time.sleep(0.1)
-    elif not processes.of_instance(mark_of(directory)) and not mounts_under(directory):
+    elif not processes.of_instance(mark_of(directory)) and not own_mounts(directory):
         file.clear()
         click.echo(f"nothing runs in {directory}")
         return

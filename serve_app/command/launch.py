@@ -1,4 +1,4 @@
-"""Bringing the service up inside a running Ray: `python -m serve_app.command.launch STATE_DIR`, started by `pumice up`.
+"""Bringing the service up: `python -m serve_app.command.launch STATE_DIR PART…`, started by `pumice up`.
 
 A process of its own, because it needs Ray, SQL and HTTP, 150 MB that the supervisor can do without, and because a
 process connected to Ray dies a minute after it has lost the head. Says each stage on a line; an error is one sentence.
@@ -10,14 +10,19 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import httpx
 from sqlalchemy import Connection, func, select
 
+from actors.instance import load_instance, mark_of
+from actors.names import CONDUCTOR
 from cluster import logs
+from cluster.journal import lease
+from cluster.journal.ledger import CONDUCTOR as LEASE
 from cluster.outside import Outside
 from cluster.services.records import Pool, Service
 from cluster.settings import Settings, SettingsError
@@ -50,18 +55,31 @@ async def prepare(settings: Settings) -> None:
         await store.close()
 
 
+async def expire(settings: Settings) -> None:
+    """End the lease of this instance's earlier conductor. Only for one who has seen all its processes end: the next
+    conductor need not wait then until the lease has run out."""
+    store = open_store(settings.database)
+    try:
+        await store.write(lambda db: lease.expire(db, LEASE, mark_of(settings.state_dir)))
+    finally:
+        await store.close()
+
+
+async def actors(settings: Settings) -> None:
+    """Start conductor and scheduler unless they are there. Raises LaunchError, ConnectionError."""
+    from actors import fleet
+
+    with _connected(settings):
+        say("actors")
+        await asyncio.to_thread(fleet.start, settings)
+
+
 async def serve(settings: Settings) -> None:
     """What needs Ray: actors, HTTP, waiting until a volume could be created. Raises LaunchError, ConnectionError."""
     from actors import fleet, ray_port
-    from actors.head_environment import ray_address
-    from actors.instance import load_instance
     from serve_app.deployment import build_app
 
-    instance = load_instance(settings.state_dir)
-    if instance is None:
-        raise LaunchError(f"{settings.state_dir}/run/instance.json is missing; run `pumice up`")
-    ray_port.connect(ray_address(settings, instance))
-    try:
+    with _connected(settings):
         say("actors")
         await asyncio.to_thread(fleet.start, settings)
         say("http")
@@ -74,6 +92,19 @@ async def serve(settings: Settings) -> None:
             port=settings.port,
         )
         await _ready(settings)
+
+
+@contextmanager
+def _connected(settings: Settings) -> Iterator[None]:
+    from actors import ray_port
+    from actors.head_environment import ray_address
+
+    instance = load_instance(settings.state_dir)
+    if instance is None:
+        raise LaunchError(f"{settings.state_dir}/run/instance.json is missing; run `pumice up`")
+    ray_port.connect(ray_address(settings, instance))
+    try:
+        yield
     finally:
         ray_port.disconnect()
 
@@ -83,6 +114,7 @@ async def _ready(settings: Settings) -> None:
     store = open_store(settings.database)
     try:
         await _until(partial(_a_pool_is_up, store, settings), partial(_why_no_pool, settings))
+        await _until(_a_conductor_works, lambda: "the conductor does not hold its lease; see `pumice logs`")
         await _until(partial(_http_answers, settings), lambda: f"nothing answers at {settings.endpoint}")
     finally:
         await store.close()
@@ -118,6 +150,15 @@ async def _a_pool_is_up(store: Store, settings: Settings) -> bool:
     return await store.read(count) > 0
 
 
+async def _a_conductor_works() -> bool:
+    from actors import ray_port
+
+    try:
+        return await ray_port.call(CONDUCTOR, "epoch", timeout_seconds=5) is not None
+    except ray_port.ActorUnavailableError:
+        return False
+
+
 async def _http_answers(settings: Settings) -> bool:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.listen, settings.listen)  # noqa: S104
     async with httpx.AsyncClient(trust_env=False) as client:
@@ -133,13 +174,15 @@ def say(stage: str) -> None:
     print(stage, flush=True)
 
 
+PARTS = {"prepare": prepare, "expire": expire, "actors": actors, "serve": serve}
+
+
 def main(state_dir: str, *parts: str) -> int:
-    """Do the named parts (`prepare`, `serve`; both without) for the instance in `state_dir`; return the exit code."""
+    """Do the named parts (PARTS) for the instance in `state_dir`, in that order; return the exit code."""
     try:
         settings = load_effective(settings_path(Path(state_dir)))
-        for part in (prepare, serve):
-            if not parts or part.__name__ in parts:
-                asyncio.run(part(settings))
+        for name in parts:
+            asyncio.run(PARTS[name](settings))
     except (SettingsError, LaunchError, ConnectionError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -18,7 +18,7 @@ _FOLLOW_SECONDS = 0.5
 @click.command()
 @with_options(STATE_DIR)
 @click.option("--request", "request_id", help="Only what belongs to this request (req-…).")
-@click.option("--volume", "volume_id", help="Only what belongs to this volume.")
+@click.option("--volume", "volume_id", help="Only what belongs to this volume, with all of its requests.")
 @click.option("--follow", "-f", is_flag=True, help="Go on printing what is logged from now on.")
 @click.option("--json", "as_json", is_flag=True, help="The lines as they are in the files.")
 def logs(state_dir: Path | None, request_id: str | None, volume_id: str | None, follow: bool, as_json: bool) -> None:
@@ -27,28 +27,51 @@ def logs(state_dir: Path | None, request_id: str | None, volume_id: str | None, 
     if not directory.is_dir():
         fail(f"{directory} does not exist: no instance has run there")
 
-    def wanted(event: dict[str, Any]) -> bool:
-        return _concerns(event, request_id, volume_id)
-
+    choice = _Choice(request_id, volume_id)
     begin = {path: path.stat().st_size for path in directory.glob("*.jsonl")}
     try:
-        for event in log_files.read(directory, wanted):
+        if volume_id is not None:
+            for event in log_files.read(directory, choice.names_the_volume):
+                choice.learn(event)
+        for event in log_files.read(directory, choice.wants):
             _show(event, as_json)
         while follow:
             time.sleep(_FOLLOW_SECONDS)
-            for event in _news(directory, begin):
-                if wanted(event):
-                    _show(event, as_json)
+            events = _news(directory, begin)
+            for event in events:
+                choice.learn(event)
+            for event in filter(choice.wants, events):
+                _show(event, as_json)
     except (KeyboardInterrupt, BrokenPipeError):
         return
 
 
-def _concerns(event: dict[str, Any], request_id: str | None, volume_id: str | None) -> bool:
-    if request_id is not None and request_id not in (event.get("request_id"), event.get("global_request_id")):
-        return False
-    if volume_id is None:
-        return True
-    return volume_id in (event.get("volume_id"), event.get("resource_id")) or volume_id in str(event.get("path", ""))
+class _Choice:
+    """Which events to show. A request concerns a volume when an event of it names the volume; then all of it does:
+    the line of a POST cannot know the id of what it made."""
+
+    def __init__(self, request_id: str | None, volume_id: str | None) -> None:
+        self._request_id, self._volume_id = request_id, volume_id
+        self._requests: set[str] = set()
+
+    def names_the_volume(self, event: dict[str, Any]) -> bool:
+        """Whether the event itself says that it is about the volume."""
+        if self._volume_id is None:
+            return False
+        about = (event.get("volume_id"), event.get("resource_id"))
+        return self._volume_id in about or self._volume_id in str(event.get("path", ""))
+
+    def learn(self, event: dict[str, Any]) -> None:
+        """Remember the event's request when it concerns the volume."""
+        if self.names_the_volume(event) and event.get("request_id"):
+            self._requests.add(str(event["request_id"]))
+
+    def wants(self, event: dict[str, Any]) -> bool:
+        """Whether to show the event, as far as is known by now."""
+        request_ids = (event.get("request_id"), event.get("global_request_id"))
+        if self._request_id is not None and self._request_id not in request_ids:
+            return False
+        return self._volume_id is None or self.names_the_volume(event) or event.get("request_id") in self._requests
 
 
 def _news(directory: Path, begin: dict[Path, int]) -> list[dict[str, Any]]:

@@ -1,25 +1,28 @@
-"""`pumice orphans`: objects that were found on a backend and that no row stands for."""
+"""`pumice orphans`: objects that were found on a backend and that no row stands for.
+
+What loads SQL is imported where it is used: every command imports this module, `pumice up` among them, which stays.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
-from sqlalchemy import Connection
 
 from cluster.caller import Caller
 from cluster.errors import RequestError
 from cluster.outside import Outside
-from cluster.reconcile import intents
 from cluster.settings import Settings, SettingsError
 from cluster.settings_file import load_effective, settings_path
-from cluster.store.open import open_store
-from cluster.store.seam import StoreError, Work
-from cluster.volume_types.queries import by_name_or_id
 from serve_app.command.options import STATE_DIR, fail, settings_of, with_options
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from cluster.store.seam import Work
 
 T = TypeVar("T")
 GIB = 1 << 30
@@ -35,6 +38,8 @@ def orphans() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def list_(state_dir: Path | None, as_json: bool) -> None:
     """Show the orphans that the last comparison found."""
+    from cluster.reconcile import intents
+
     rows = _run(_settings(state_dir), intents.orphans, write=False)
     if as_json:
         click.echo(json.dumps(rows, indent=1))
@@ -54,8 +59,10 @@ def list_(state_dir: Path | None, as_json: bool) -> None:
 @click.option("--name", default=None, help="Name of the new volume or snapshot.")
 def adopt(state_dir: Path | None, orphan_id: str, project_id: str, user_id: str, name: str | None) -> None:
     """Make a volume or snapshot of an orphan; it becomes available within seconds."""
-    settings, outside = _settings(state_dir), Outside()
+    from cluster.reconcile import intents
+    from cluster.volume_types.queries import by_name_or_id
 
+    settings, outside = _settings(state_dir), Outside()
     caller = _caller(outside, user_id, project_id)
 
     def work(db: Connection) -> str:
@@ -71,6 +78,8 @@ def adopt(state_dir: Path | None, orphan_id: str, project_id: str, user_id: str,
 @click.confirmation_option(prompt="Its data will be gone. Delete it?")
 def delete(state_dir: Path | None, orphan_id: str) -> None:
     """Delete an orphan from its backend."""
+    from cluster.reconcile import intents
+
     outside = Outside()
     operation = _run(_settings(state_dir), lambda db: intents.delete(db, outside, _caller(outside, "", ""), orphan_id))
     click.echo(f"deleting {orphan_id} (operation {operation})")
@@ -88,6 +97,9 @@ def _settings(state_dir: Path | None) -> Settings:
 
 
 def _run(settings: Settings, work: Work[T], *, write: bool = True) -> T:
+    from cluster.store.open import open_store
+    from cluster.store.seam import StoreError
+
     async def go() -> T:
         store = open_store(settings.database)
         try:

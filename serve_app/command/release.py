@@ -1,9 +1,10 @@
-"""Giving back to the machine what an instance took of it: processes, and file systems mounted under its directory."""
+"""Giving back to the machine what an instance took of it: processes, and the images of pools that it mounted."""
 
 from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from actors import processes
@@ -19,7 +20,7 @@ def release(state_dir: Path) -> list[str]:
     """End the processes of the instance in `state_dir` and unmount its pools; return what could not be done."""
     left = processes.stop(mark_of(state_dir), first=_PARENTS)
     troubles = [f"process {process.pid} ({process.name}) does not end" for process in left]
-    for place in mounts_under(state_dir):
+    for place in own_mounts(state_dir):
         try:
             ensure_unmounted(place)
         except StorageError as error:
@@ -30,14 +31,38 @@ def release(state_dir: Path) -> list[str]:
     return troubles
 
 
-def mounts_under(directory: Path) -> list[Path]:
-    """The mount points below `directory`, the deepest first."""
+def _mountinfo() -> str:
+    return Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+
+
+def _backing_file(device: str) -> str | None:
+    """The file behind a loop device; None when it is no loop device, or a free one."""
+    try:
+        return Path(f"/sys/block/{Path(device).name}/loop/backing_file").read_text(encoding="utf-8").rstrip("\n")
+    except OSError:
+        return None
+
+
+def own_mounts(
+    state_dir: Path,
+    *,
+    mountinfo: Callable[[], str] = _mountinfo,
+    backing_file: Callable[[str], str | None] = _backing_file,
+) -> list[Path]:
+    """Where images of the instance's pools are mounted in its directory, the deepest first. What else is mounted there
+    (a disk given to the instance, somebody's bind mount) is not ours to unmount."""
+    directory = state_dir.resolve()
     places = []
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        place = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), line.split(" ")[4])
-        if Path(place).is_relative_to(directory.resolve()):
-            places.append(Path(place))
+    for line in mountinfo().splitlines():
+        mount, _, rest = line.partition(" - ")
+        place, image = Path(_unescaped(mount.split(" ")[4])), backing_file(_unescaped(rest.split(" ")[1]))
+        if place.is_relative_to(directory) and image is not None and Path(image).is_relative_to(directory / "pools"):
+            places.append(place)
     return sorted(places, key=lambda place: -len(place.parts))
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def _remove_sockets(instance: Instance) -> None:

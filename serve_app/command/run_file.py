@@ -11,9 +11,13 @@ import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import structlog
+
 from actors import processes
 from actors.instance import ensure_private
 from cluster.settings_file import write_private
+
+log = structlog.get_logger("pumice.up")
 
 
 class AlreadyRunningError(Exception):
@@ -64,17 +68,24 @@ class RunFile:
 
     def write(self, run: Run) -> None:
         """Record the run."""
-        self._run = run
         write_private(self._path, json.dumps(asdict(run), indent=1) + "\n")
+        self._run = run
 
     def say(self, state: str, *, ready: bool) -> None:
-        """Record what the run is doing now."""
+        """Record what the run is doing now unless that is recorded. A disk that does not take it (it may be full) must
+        not hinder whoever says it; the next call tries again."""
         if self._run is not None and (self._run.state, self._run.ready) != (state, ready):
-            self.write(replace(self._run, state=state, ready=ready))
+            try:
+                self.write(replace(self._run, state=state, ready=ready))
+            except OSError as error:
+                log.warning("up.unsaid", state=state, error=str(error))
 
     def clear(self) -> None:
-        """Nothing runs any more."""
-        self._path.unlink(missing_ok=True)
+        """Nothing runs any more. A file that cannot be removed names a process that is no longer alive."""
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("up.unsaid", state="ended", error=str(error))
 
     def read(self) -> Run | None:
         """The run as last recorded, alive or not; None when there is none."""

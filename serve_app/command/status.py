@@ -15,6 +15,13 @@ from cluster.settings_file import load_effective, settings_path
 from serve_app.command.options import STATE_DIR, fail, settings_of, with_options
 from serve_app.command.run_file import Run, RunFile
 
+# Title → heading → key of the row.
+_COLUMNS = {
+    "services": {"BINARY": "binary", "HOST": "host", "ZONE": "zone", "STATUS": "status", "STATE": "state"},
+    "pools": {"NAME": "name", "TOTAL GiB": "total_gib", "FREE GiB": "free_gib", "STATE": "state"},
+    "operations": {"KIND": "kind", "RESOURCE": "resource_id", "ATTEMPTS": "attempts", "CREATED": "created_at"},
+}
+
 
 @click.command()
 @with_options(STATE_DIR)
@@ -61,13 +68,19 @@ def _table(report: dict[str, Any]) -> str:
     lines += [
         f"  {key:12} {report[key]}" for key in ("endpoint", "ray_address", "state_dir", "database_error") if report[key]
     ]
-    for title, columns in (
-        ("services", ("binary", "host", "zone", "status", "state")),
-        ("pools", ("name", "total_gib", "free_gib", "state")),
-        ("operations", ("kind", "resource_id", "attempts", "created_at")),
-    ):
-        rows = [[str(row[column]) for column in columns] for row in report[title]]
-        lines.append(f"{title}:" if rows else f"{title}: none")
-        widths = [max(len(row[index]) for row in rows) for index in range(len(columns))] if rows else []
-        lines += ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    for title, columns in _COLUMNS.items():
+        lines.append(f"{title}:" if report[title] else f"{title}: none")
+        if report[title]:
+            lines += _rows([list(columns), *([_cell(row[key]) for key in columns.values()] for row in report[title])])
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _rows(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return "-" if value is None else str(value)

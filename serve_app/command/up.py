@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -15,12 +16,16 @@ from actors import processes
 from actors.head_environment import ray_address
 from actors.instance import Instance, InstanceError, ensure_instance, ensure_private, mark_of
 from cluster import logs
-from cluster.settings import Settings
+from cluster.settings import Settings, SettingsError
 from cluster.settings_file import write_effective
+from serve_app.command.backends import check_backends
 from serve_app.command.options import CONFIG, STATE_DIR, fail, settings_of, with_options
+from serve_app.command.output import begin_anew
+from serve_app.command.part import StartError
 from serve_app.command.release import release
 from serve_app.command.run_file import AlreadyRunningError, Run, RunFile
-from serve_app.command.supervisor import StartError, Supervisor
+from serve_app.command.state_dir import ensure_state_dir, with_remembered_host
+from serve_app.command.supervisor import Supervisor
 
 _DETACH_SECONDS = 600
 
@@ -32,31 +37,22 @@ _DETACH_SECONDS = 600
 @click.option("--background", is_flag=True, hidden=True)
 def up(config: Path | None, state_dir: Path | None, port: int | None, detach: bool, background: bool) -> None:
     """Start an instance: Ray, the control actors, the API. Stops everything again on Ctrl-C or SIGTERM."""
-    settings = settings_of(config, state_dir=state_dir, port=port)
+    settings = _checked(settings_of(config, state_dir=state_dir, port=port))
     if detach:
         _detach(settings, config)
         return
     log = settings.state_dir / "logs" / "up.log" if background else None
     run = RunFile(settings.state_dir)
     try:
-        ensure_private(settings.state_dir)
         run.take()
         instance = _make_room(settings)
+        logs.configure(settings.state_dir / "logs", "up")
+        pid, address = os.getpid(), ray_address(settings, instance)
+        run.write(Run(pid, processes.started_at(pid), settings.endpoint, address, str(log) if log else None))
     except (InstanceError, AlreadyRunningError) as error:
         fail(str(error))
     except OSError as error:
         fail(f"{error.filename or settings.state_dir}: {error.strerror}")
-    logs.configure(settings.state_dir / "logs", "up")
-    pid = os.getpid()
-    run.write(
-        Run(
-            pid,
-            processes.started_at(pid),
-            settings.endpoint,
-            ray_address(settings, instance),
-            str(log) if log else None,
-        )
-    )
     try:
         troubles = Supervisor(settings, instance, run, click.echo).run(lambda: click.echo(_hints(settings)))
     except StartError as error:
@@ -66,6 +62,23 @@ def up(config: Path | None, state_dir: Path | None, port: int | None, detach: bo
     click.echo("stopped")
 
 
+def _checked(settings: Settings) -> Settings:
+    """The settings with what the state directory remembers; that directory is there. Ends the command with code 2 when
+    they cannot be run."""
+    try:
+        settings = with_remembered_host(settings)
+        check_backends(settings)
+        ensure_state_dir(settings.state_dir)
+        ensure_private(settings.state_dir / "logs")
+    except SettingsError as error:
+        fail(str(error), code=2)
+    except InstanceError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename or settings.state_dir}: {error.strerror}")
+    return settings
+
+
 def _make_room(settings: Settings) -> Instance:
     """Directories, ports, settings file; what an instance that was killed has left behind goes first."""
     if processes.of_instance(mark_of(settings.state_dir)):
@@ -73,7 +86,6 @@ def _make_room(settings: Settings) -> Instance:
         if troubles := release(settings.state_dir):
             raise InstanceError("; ".join(troubles))
     _check_port(settings)
-    ensure_private(settings.state_dir / "logs")
     write_effective(settings)
     return ensure_instance(settings.state_dir)
 
@@ -111,12 +123,11 @@ Try:
 
 def _detach(settings: Settings, config: Path | None) -> None:
     """Start this command again without a terminal, and say what it says until it is ready."""
-    try:
-        ensure_private(settings.state_dir)
-        ensure_private(settings.state_dir / "logs")
-    except (InstanceError, OSError) as error:
-        fail(str(error))
     path = settings.state_dir / "logs" / "up.log"
+    run = RunFile(settings.state_dir)
+    if (running := run.read()) is None or not running.is_alive():
+        with contextlib.suppress(OSError):  # then it goes on in the old one
+            begin_anew(path)
     command = [sys.executable, "-m", "serve_app.command.main", "up", "--background"]
     command += ["--state-dir", str(settings.state_dir), "--port", str(settings.port)]
     if config is not None:
@@ -126,7 +137,6 @@ def _detach(settings: Settings, config: Path | None) -> None:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/"
         )
-    run = RunFile(settings.state_dir)
     deadline = time.monotonic() + _DETACH_SECONDS
     with path.open(encoding="utf-8", errors="replace") as said:
         said.seek(begin)

@@ -44,7 +44,8 @@ class EmbeddedAuthenticator:
         self.signer = signer
         self.uri = uri
         self._store, self._outside = store, outside
-        self._memory: Memory[Session | None] = Memory(REMEMBERED_SECONDS, clock)
+        # That a token is not valid is mostly seen from its signature, without asking SQL.
+        self._memory: Memory[Session | None] = Memory(REMEMBERED_SECONDS, clock, lambda session: session is None)
 
     async def authenticate(
         self, headers: Mapping[str, str], request_id: str, global_request_id: str | None = None

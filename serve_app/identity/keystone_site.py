@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cluster.errors import RequestError
 from serve_app.identity import assignments, catalog, login, projects, users
 from serve_app.identity.embedded import EmbeddedAuthenticator
 from serve_app.identity.operation import Access, IdentityCall, IdentityFault, Operation, forbidden, unauthorized
 from serve_app.identity.passwords import Passwords
 from serve_app.wire import body
 from serve_app.wire.exchange import Exchange
-from serve_app.wire.faults import Fault, fault_of
+from serve_app.wire.faults import Fault
 from serve_app.wire.route import Reply, Room
 from serve_app.wire.tree import Tree
 
@@ -36,19 +35,8 @@ class KeystoneSite:
             self._tree.add(operation.method, operation.path, operation)
 
     async def answer(self, exchange: Exchange) -> Reply:
-        """The reply to a request whose path begins with `/identity`. Raises IdentityFault."""
+        """The reply to a request whose path begins with `/identity`. Raises faults and what operations raise."""
         exchange.out["x-openstack-request-id"] = exchange.request_id
-        try:
-            return await self._answer(exchange)
-        except IdentityFault:
-            raise
-        except Fault as fault:
-            raise IdentityFault(fault.status, fault.message, fault.headers) from fault
-        except RequestError as error:
-            refusal = fault_of(error)
-            raise IdentityFault(refusal.status, refusal.message) from error
-
-    async def _answer(self, exchange: Exchange) -> Reply:
         parts = exchange.path.rstrip("/").split("/")[2:]
         version = _version(exchange.base)
         if not parts and exchange.method in ("GET", "HEAD"):
@@ -82,6 +70,10 @@ class KeystoneSite:
             value = body.parse(raw, headers.get("content-type"))
             call = replace(call, body=body.validated(operation.body, value))
         return await operation.handler(call)
+
+    def worded(self, fault: Fault) -> Fault:
+        """`fault` in Keystone's envelope."""
+        return fault if isinstance(fault, IdentityFault) else IdentityFault(fault.status, fault.message, fault.headers)
 
 
 def _version(base: str) -> dict[str, object]:

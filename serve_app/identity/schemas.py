@@ -6,11 +6,15 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
+from serve_app.identity.tokens import LONGEST
 from serve_app.wire.fields import Description255, RequiredName255
 from serve_app.wire.route import Body
 
 Password = Annotated[str, Field(min_length=1, max_length=4096)]
 ProjectName = Annotated[RequiredName255, Field(max_length=64)]
+# What a caller without a token may send to be looked up: no longer than what can be stored.
+GivenId = Annotated[str, Field(max_length=64)]
+GivenName = Annotated[str, Field(max_length=255)]
 
 
 class Open(Body):
@@ -22,15 +26,15 @@ class Open(Body):
 class DomainRef(Open):
     """A domain by id or name."""
 
-    id: str | None = None
-    name: str | None = None
+    id: GivenId | None = None
+    name: GivenName | None = None
 
 
 class NamedRef(Open):
     """A user or a project by id, or by name and domain."""
 
-    id: str | None = None
-    name: str | None = None
+    id: GivenId | None = None
+    name: GivenName | None = None
     domain: DomainRef | None = None
 
 
@@ -49,13 +53,13 @@ class PasswordMethod(Open):
 class TokenMethod(Open):
     """Log in with a token."""
 
-    id: str
+    id: str = Field(max_length=LONGEST)
 
 
 class Identity(Open):
     """How to log in."""
 
-    methods: list[str]
+    methods: list[str] = Field(max_length=16)
     password: PasswordMethod | None = None
     token: TokenMethod | None = None
 

@@ -24,7 +24,7 @@ def _conditions(given: dict[str, str]) -> list[ColumnElement[Any]] | None:
         column = queries.COLUMNS.get(key.removesuffix("~"))
         if column is None:
             return None
-        found.append(column.contains(value, autoescape=True) if key.endswith("~") else column == value)
+        found.append(column.icontains(value, autoescape=True) if key.endswith("~") else column == value)
     return found
 
 

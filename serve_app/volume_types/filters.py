@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass, field
 
 from serve_app.volume_types.views import VISIBLE_SPECS, sees_all_specs
 from serve_app.wire.faults import BadRequest
 from serve_app.wire.filters import filters_of
+from serve_app.wire.literals import read_literal
 from serve_app.wire.route import Call
 
 KNOWN = frozenset(("is_public", "extra_specs", "name", "description", "id"))
 _SPECS_FROM = 52
-_MAX_TEXT = 4096
 _TRUE = ("1", "t", "true", "on", "y", "yes")
 _FALSE = ("0", "f", "false", "off", "n", "no")
 
@@ -56,10 +55,7 @@ def _is_public(text: str | None) -> bool | None:
 
 def _specs(text: str) -> dict[str, str]:
     """Clients write the map as Python does (`{'multiattach': '<is> True'}`); JSON of strings reads alike."""
-    try:
-        found = ast.literal_eval(text) if len(text) <= _MAX_TEXT else None
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        found = None
+    found = read_literal(text.strip())
     if not isinstance(found, dict):
         raise BadRequest(f"Invalid extra_specs filter [{text[:255]}]: write {{'key': 'value'}}")
-    return {str(key): str(value) for key, value in found.items()}
+    return found

@@ -82,6 +82,7 @@ async def update(call: Call) -> Reply:
             name=asked.name,
             description=asked.description,
             is_public=asked.is_public,
+            default_name=call.room.settings.default_volume_type,
         )
     )
     return Reply(body={"volume_type": views.volume_type(call.caller, row, with_access=False)})

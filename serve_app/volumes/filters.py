@@ -7,14 +7,13 @@ Cinder lets all of its configured filters pass whatever the microversion, and so
 
 from __future__ import annotations
 
-import ast
-import json
 from collections.abc import Mapping
 from typing import Final
 
 from cluster.volumes.filters import METADATA, Times
 from serve_app.wire.faults import BadRequest
 from serve_app.wire.filters import ALLOWED, filters_of, parse_time_filter
+from serve_app.wire.literals import read_literal
 from serve_app.wire.route import Call
 
 _TRUE: Final = frozenset({"1", "t", "true", "on", "y", "yes"})
@@ -24,7 +23,6 @@ _TIMES: Final = frozenset({"created_at", "updated_at"})
 _TEXTS: Final = frozenset({"name", "display_name", "description", "display_description"})
 _STRICT_FROM: Final = 2
 _CONFIGURED_FROM: Final = 31
-_LONGEST_LITERAL: Final = 4096
 _VOLUME_SINCE: Final = {
     "glance_metadata": 4,
     "group_id": 10,
@@ -65,7 +63,7 @@ def _value(call: Call, key: str, text: str) -> object:
         return _boolean(key, text) if call.minor >= _STRICT_FROM else _lax_boolean(text)
     if key in _TIMES:
         return Times(tuple(parse_time_filter(text)))
-    return _literal(text, key in METADATA)
+    return read_literal(text, or_json=key in METADATA)
 
 
 def _boolean(key: str, text: str) -> bool:
@@ -77,18 +75,3 @@ def _boolean(key: str, text: str) -> bool:
 
 def _lax_boolean(text: str) -> bool:
     return bool(text) and text not in ("False", "false", "FALSE")
-
-
-def _literal(text: str, is_mapping: bool) -> object:
-    if (text[:1] not in "[({'\"" and text != "None") or len(text) > _LONGEST_LITERAL:
-        return text
-    try:
-        value: object = ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        try:
-            return json.loads(text) if is_mapping else text
-        except ValueError:
-            return text
-    if isinstance(value, set | frozenset | tuple):
-        return list(value)
-    return value

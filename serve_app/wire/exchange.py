@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import unquote_to_bytes
 
 import orjson
 from starlette.datastructures import QueryParams
 
 from cluster.caller import Caller
-from serve_app.wire.faults import BadRequest
+from serve_app.wire.faults import BadRequest, Fault
 from serve_app.wire.route import Reply
 
 Scope = MutableMapping[str, Any]
@@ -104,6 +104,15 @@ class Answerer(Protocol):
 
     async def answer(self, exchange: Exchange) -> Reply:
         """The reply to a request; a fault is raised."""
+        ...
+
+
+@runtime_checkable
+class Wording(Protocol):
+    """An answerer whose refusals look otherwise than Cinder's."""
+
+    def worded(self, fault: Fault) -> Fault:
+        """`fault` in the answerer's own envelope, also one that was raised before the answerer was asked."""
         ...
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from serve_app.wire.faults import BadRequest
+from serve_app.wire.literals import MOST_ITEMS
 from serve_app.wire.route import Call
 
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -38,6 +39,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 }
 _PAGING = frozenset(("limit", "marker", "offset", "sort", "sort_key", "sort_dir", "all_tenants"))
 _OPERATORS = frozenset(("gt", "gte", "eq", "neq", "lt", "lte"))
+_LONGEST = 8192  # SQLite compares with patterns of at most 50,000 bytes
 _REFUSES_FROM = 31
 _LIKE_FROM = 34
 _COUNT_FROM = 45
@@ -48,6 +50,8 @@ def filters_of(call: Call, resource: str, known: frozenset[str]) -> dict[str, st
     """The filters in force for a list of `resource` (a key of `ALLOWED`). `known` are the keys that the list can
     filter by; from 3.34 a known key may come with `~` behind it (contains). Raises BadRequest."""
     given = {key: value for key, value in call.query.items() if key not in _PAGING}
+    if any(len(value) > _LONGEST for value in given.values()):
+        raise BadRequest(f"Invalid input received: a filter is longer than {_LONGEST} characters")
     if call.minor >= _COUNT_FROM:
         given.pop("with_count", None)
     if not given:
@@ -66,9 +70,13 @@ def filters_of(call: Call, resource: str, known: frozenset[str]) -> dict[str, st
 
 
 def parse_time_filter(value: str) -> list[tuple[str, str]]:
-    """`gt:2026-01-01T00:00:00,lt:…` as pairs (operator, wire time). A time without a zone is UTC. Raises BadRequest."""
-    found: list[tuple[str, str]] = []
-    for unit in value.split(","):
+    """`gt:2026-01-01T00:00:00,lt:…` as pairs (operator, wire time), one an operator: the last one given, as in Cinder.
+    A time without a zone is UTC. Raises BadRequest."""
+    found: dict[str, str] = {}
+    units = value.split(",")
+    if len(units) > MOST_ITEMS:
+        raise BadRequest(f"Invalid input received: a filter has {len(units)} values; at most {MOST_ITEMS} are taken")
+    for unit in units:
         operator, separator, text = unit.partition(":")
         if operator not in _OPERATORS:
             raise BadRequest(f"Invalid {operator[:255]} operator")
@@ -77,8 +85,8 @@ def parse_time_filter(value: str) -> list[tuple[str, str]]:
             moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
         except (ValueError, OverflowError):
             raise BadRequest(f"Invalid {text[:255]} value") from None
-        found.append((operator, moment.strftime("%Y-%m-%dT%H:%M:%S.%f")))
-    return found
+        found[operator] = moment.strftime("%Y-%m-%dT%H:%M:%S.%f")
+    return list(found.items())
 
 
 def compares_time(call: Call) -> bool:

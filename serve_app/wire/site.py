@@ -7,16 +7,19 @@ import time
 from collections.abc import Mapping
 
 import structlog
+from sqlalchemy.exc import IntegrityError
 
 from cluster.errors import RequestError
 from cluster.store.seam import StoreUnavailableError
 from serve_app.wire.body import ClientGoneError
-from serve_app.wire.exchange import Answerer, App, Exchange, Receive, Scope, Send, content_of, respond
-from serve_app.wire.faults import Fault, Forbidden, Internal, NoSuchRoute, Unavailable, fault_of
+from serve_app.wire.exchange import Answerer, App, Exchange, Receive, Scope, Send, Wording, content_of, respond
+from serve_app.wire.faults import Conflict, Fault, Forbidden, Internal, NoSuchRoute, Unavailable, fault_of
 from serve_app.wire.guard import Guard
 from serve_app.wire.route import Room
 
 _log = structlog.get_logger("pumice.api")
+_RACES_POSTGRESQL = ("23503", "23505")  # foreign_key_violation, unique_violation
+_RACES_SQLITE = ("SQLITE_CONSTRAINT_FOREIGNKEY", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
 
 
 class Site:
@@ -40,23 +43,23 @@ class Site:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
-        admitted = self._guard.admits(scope)
+        refusal = self._guard.refusal(scope)
         app = self._apps.get(_first(scope["path"])) if self._apps else None
-        if app is not None and admitted:
+        if app is not None and refusal is None:
             await app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._http(scope, receive, send, admitted)
+            await self._http(scope, receive, send, refusal)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send, admitted: bool) -> None:
+    async def _http(self, scope: Scope, receive: Receive, send: Send, refusal: str | None) -> None:
         started = time.perf_counter()
         exchange = Exchange(scope, receive, f"req-{self._room.outside.new_id()}", self._public_url, self._endpoint)
+        answerer = self._answerers.get(_first(exchange.path))
         try:
-            if not admitted:
-                raise Forbidden("This service answers on its own machine only.")
+            if refusal is not None:
+                raise Forbidden(refusal)
             exchange.check_path()
-            answerer = self._answerers.get(_first(exchange.path))
             if answerer is None:
                 raise NoSuchRoute
             reply = await answerer.answer(exchange)
@@ -66,6 +69,8 @@ class Site:
             return
         except Exception as error:
             fault = _fault(error, exchange)
+            if isinstance(answerer, Wording):
+                fault = answerer.worded(fault)
             content, content_type = fault.content()
             await respond(send, exchange, fault.status, content, content_type, fault.headers)
             _log_request(exchange, fault.status, started)
@@ -86,8 +91,22 @@ def _fault(error: Exception, exchange: Exchange) -> Fault:
     if isinstance(error, StoreUnavailableError):
         _log.warning("store unavailable", request_id=exchange.request_id, reason=str(error))
         return Unavailable("The database does not answer. The request may not have been carried out; try again.")
+    if isinstance(error, IntegrityError) and _is_race(error):
+        _log.warning("request lost a race", request_id=exchange.request_id, path=exchange.path, exc_info=error)
+        return Conflict(
+            "Something that this request depends on was changed by another one at the same time; nothing was done. "
+            "Look at it again and repeat the request if it still applies."
+        )
     _log.error("request failed", request_id=exchange.request_id, path=exchange.path, exc_info=error)
     return Internal()
+
+
+def _is_race(error: IntegrityError) -> bool:
+    """Whether a key was taken or a row referred to was missing: what a transaction beside ours can bring about after
+    we looked. Other constraints (NOT NULL, CHECK) are broken by defects only."""
+    if getattr(error.orig, "sqlstate", None) in _RACES_POSTGRESQL:
+        return True
+    return getattr(error.orig, "sqlite_errorname", None) in _RACES_SQLITE
 
 
 def _log_request(exchange: Exchange, status: int, started: float) -> None:

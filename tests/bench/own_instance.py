@@ -34,11 +34,12 @@ class InstanceError(Exception):
 @contextmanager
 def own_instance(backend: str) -> Iterator[Target]:
     """Pumice with this backend and no quotas, ready for volumes. Raises InstanceError, SignInError."""
-    state_dir = Path(tempfile.mkdtemp(prefix="pumice-bench-"))
+    directory = Path(tempfile.mkdtemp(prefix="pumice-bench-"))
+    state_dir = directory / "state"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PUMICE_")}
     # By this variable the processes are found whose memory and CPU time are counted.
     environment["PUMICE_STATE_DIR"] = str(state_dir)
-    config = state_dir / "bench.toml"
+    config = directory / "bench.toml"
     config.write_text(
         tomli_w.dumps(
             {
@@ -68,9 +69,9 @@ def own_instance(backend: str) -> Iterator[Target]:
         if pool.is_mount():
             subprocess.run(["umount", str(pool)], check=False)
         if keep or down.returncode != 0 or pool.is_mount():
-            print(f"bench: {state_dir} is left to look at {down.stderr.strip()}", file=sys.stderr)
+            print(f"bench: {directory} is left to look at {down.stderr.strip()}", file=sys.stderr)
         else:
-            shutil.rmtree(state_dir, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _pumice(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,7 @@
-"""A real service whose records are in PostgreSQL, driven by the stock client. What the store and the intents do on it is
-in test_stores.py, the revisions are in test_migrations.py."""
+"""A real service whose records are in PostgreSQL, driven by the stock client.
+
+What the store and the intents do on it is in test_stores.py, the revisions are in test_migrations.py.
+"""
 
 from __future__ import annotations
 

@@ -154,7 +154,14 @@ def test_everything_is_killed_at_once(cloud: Cloud, instance: Service) -> None:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
+    # A setting of the next start: tokens given from then on are short-lived, those from before keep their time.
+    instance.variables["PUMICE_IDENTITY__TOKEN_SECONDS"] = "5"
     instance.up()
     statuses = _settled(cloud, ids)
     assert set(statuses.values()) == {"available"}
     _check_disk(cloud, statuses)
+
+    headers = {"X-Auth-Token": cloud.login()[0]}
+    assert cloud.http.get("/v3/volumes", headers=headers).status_code == 200
+    eventually(lambda: cloud.http.get("/v3/volumes", headers=headers).status_code == 401, "the token has ended")
+    assert cloud.call("GET", "/volumes").status_code == 200

@@ -229,11 +229,14 @@ class TestOperations:
         assert await store.write(lambda db: lease.take(db, CONDUCTOR, "old", 0.0, 10.0)) == 1
         assert await other_store.write(lambda db: lease.take(db, CONDUCTOR, "new", 5.0, 10.0)) is None
         await store.write(lambda db: ledger.write_step(db, operation, 1, 1, "one", {"host": "h"}, OUTSIDE.now()))
-        assert await other_store.write(lambda db: lease.take(db, CONDUCTOR, "new", 11.0, 10.0)) == 2
+        epoch = await other_store.write(lambda db: lease.take(db, CONDUCTOR, "new", 11.0, 10.0))
+        assert epoch is not None
+        assert epoch > 1
         assert not await store.write(lambda db: lease.renew(db, CONDUCTOR, 1, 12.0, 10.0))
+        (entry,) = await store.read(lambda db: ledger.load(db, [operation]))
         for work in (
             lambda db: ledger.write_step(db, operation, 1, 2, "two", {}, OUTSIDE.now()),
-            lambda db: ledger.write_later(db, operation, 1, 1, 0.0, "later"),
+            lambda db: ledger.write_later(db, entry, 1, 0.0, "later", uncertain=False),
             lambda db: ledger.write_failing(db, operation, 1, {"error": "E", "message": "m"}),
             lambda db: ledger.close(db, operation, 1, OUTSIDE.now()),
         ):
@@ -241,7 +244,7 @@ class TestOperations:
                 await store.write(work)
         entries = await other_store.read(lambda db: ledger.load(db, [operation]))
         assert [(entry.steps, entry.failing) for entry in entries] == [({"one": {"host": "h"}}, None)]
-        await other_store.write(lambda db: ledger.close(db, operation, 2, OUTSIDE.now()))
+        await other_store.write(lambda db: ledger.close(db, operation, epoch, OUTSIDE.now()))
         assert await store.read(lambda db: ledger.load(db, [operation])) == []
 
     async def test_a_lease_has_one_holder_whoever_races(self, store: Store, other_store: Store) -> None:

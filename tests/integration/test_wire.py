@@ -128,10 +128,12 @@ class TestVersions:
 
 
 _AT_3_0 = frozenset(
-    "id name description status size availability_zone created_at updated_at volume_type snapshot_id source_volid "
-    "consistencygroup_id metadata links user_id bootable encrypted multiattach replication_status attachments "
-    "migration_status os-vol-host-attr:host os-vol-tenant-attr:tenant_id os-vol-mig-status-attr:migstat "
-    "os-vol-mig-status-attr:name_id".split()
+    {
+        *("id", "name", "description", "status", "size", "availability_zone", "created_at", "updated_at", "user_id"),
+        *("volume_type", "snapshot_id", "source_volid", "consistencygroup_id", "metadata", "links", "attachments"),
+        *("bootable", "encrypted", "multiattach", "replication_status", "migration_status", "os-vol-host-attr:host"),
+        *("os-vol-tenant-attr:tenant_id", "os-vol-mig-status-attr:migstat", "os-vol-mig-status-attr:name_id"),
+    }
 )
 _LATER = {
     13: {"group_id"},
@@ -196,7 +198,7 @@ class TestShapes:
 
     @pytest.mark.parametrize("minor", [0, 14, 41, 65, 71])
     def test_snapshot(self, cloud: Cloud, snapshot: dict[str, Any], minor: int) -> None:
-        expected = set("id created_at updated_at name description volume_id status size metadata".split())
+        expected = {"id", "created_at", "updated_at", "name", "description", "volume_id", "status", "size", "metadata"}
         summary = cloud.call("GET", "/snapshots", minor=minor).json()["snapshots"]
         assert {frozenset(item) for item in summary} == {frozenset(expected)}
         expected |= {f"os-extended-snapshot-attributes:{key}" for key in ("project_id", "progress")}

@@ -27,7 +27,7 @@ async def test_noauth(tmp_path: Path) -> None:
     authenticator = authenticator_of(room)
     assert isinstance(authenticator, NoAuthenticator)
     transport = httpx.ASGITransport(build(room, authenticator))  # type: ignore[arg-type]
-    async with httpx.AsyncClient(transport=transport, base_url="http://h") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         greeting = await client.get("/v3/extensions", headers={"X-Auth-User": "ann", "X-Auth-Project-Id": "ab"})
         assert (greeting.status_code, greeting.headers["X-Auth-Token"]) == (204, "ann:ab")
         assert (await client.get("/v3/")).status_code == 200

@@ -130,7 +130,7 @@ def database(tmp_path: Path) -> str:
 async def api(database: str, tmp_path: Path) -> AsyncIterator[Api]:
     await migrate(database)
     store, clock = open_store(database), Clock()
-    settings = Settings(state_dir=tmp_path, identity={"mode": "noauth"})
+    settings = Settings(state_dir=tmp_path, identity={"mode": "noauth"}, public_url="http://api.test")
     room = Room(store=store, settings=settings, outside=Outside(seconds=clock), ring=lambda: None)
     await ensure_default_type(store, settings, room.outside)
     site = Site(room, {"v3": Dispatch(room, Tokens(), ROUTES, TYPE_ACTIONS)})

@@ -79,14 +79,14 @@ def test_secrets_of_the_caller_do_not_reach_other_processes(root: Path, monkeypa
 
 def test_on_loopback_ray_binds_to_loopback(root: Path) -> None:
     instance = ensure_instance(root)
-    here, everywhere = settings(root), settings(root, listen="0.0.0.0")
+    here, everywhere = settings(root), settings(root, listen="0.0.0.0", public_url="http://far")
     assert head_environment.environment(here, instance)["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
     assert "--node-ip-address=127.0.0.1" in head_environment.head_arguments(here, instance)
     assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in head_environment.environment(everywhere, instance)
 
 
 def test_settings_survive_the_file(root: Path) -> None:
-    before = settings(root, database_url="postgresql://u:secret@h/db", backends={"a": {"options": {"x": [1]}}})
+    before = settings(root, database_url="postgresql+psycopg://u:secret@h/db", backends={"a": {"options": {"x": [1]}}})
     path = write_effective(before)
     assert load_effective(path) == before
     assert path.stat().st_mode & 0o777 == 0o600

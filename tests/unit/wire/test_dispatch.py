@@ -190,7 +190,7 @@ async def test_the_loopback_guard(tmp_path: Path) -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
             return (await client.get("/healthcheck")).status_code
 
-    near, far = make_room(tmp_path), make_room(tmp_path, listen="0.0.0.0")
+    near, far = make_room(tmp_path), make_room(tmp_path, listen="0.0.0.0", public_url="http://api")
     assert [await status(near, peer) for peer in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1")] == [200] * 4
     assert [await status(near, peer) for peer in ("192.0.2.7", "fe80::1%eth9", "testclient")] == [403] * 3
     assert await status(far, "192.0.2.7") == 200

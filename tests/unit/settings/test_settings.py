@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cluster.settings import SettingsError, load
+from cluster.settings_file import write_private
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in [key for key in os.environ if key.startswith("PUMICE_")]:
+        monkeypatch.delenv(key)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("PUMICE_BACKENDS", "x", "PUMICE_BACKENDS:"),
+        ("PUMICE_IDENTITY", "foo", "PUMICE_IDENTITY:"),
+        ("PUMICE_IDENTITY", "3", "identity:"),
+        ("PUMICE_BACKENDS__A__OPTIONS", "foo", "PUMICE_BACKENDS__A__OPTIONS:"),
+        ("PUMICE_BACKENDS__A", "foo", "backends.a:"),
+        ("PUMICE_QUOTAS", "[1", "PUMICE_QUOTAS:"),
+        ("PUMICE_NO_SUCH", "1", "PUMICE_NO_SUCH:"),
+        ("PUMICE_HOST_NAME", "a@b", "host_name:"),
+    ],
+)
+def test_a_variable_that_cannot_be_understood_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, named: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as refused:
+        load()
+    assert str(refused.value).startswith(named)
+
+
+def test_nested_variables_still_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PUMICE_BACKENDS", '{"fast": {"driver": "memory"}}')
+    monkeypatch.setenv("PUMICE_BACKENDS__FAST__OPTIONS__capacity_gib", "7")
+    assert load().backends["fast"].options == {"capacity_gib": "7"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["sqlite:///x.db", "sqlite://", "sqlite:///:memory:", "mysql://u:secret@h/db", "postgresql://u:secret@h/db", "x"],
+)
+def test_a_database_that_processes_would_not_share_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^database_url: ") as refused:
+        load({"database_url": url})
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["sqlite:////var/lib/x.db", "postgresql+psycopg://u:secret@h/db"])
+def test_a_database_is_taken_as_it_is(url: str) -> None:
+    assert load({"database_url": url}).database == url
+
+
+def test_the_conductor_must_look_more_often_than_it_renews() -> None:
+    with pytest.raises(SettingsError, match=r"^timing: poll .* lease"):
+        load({"timing": {"poll": 4, "lease": 12}})
+    assert load({"timing": {"poll": 3.9, "lease": 12}}).timing.poll == 3.9
+
+
+def test_a_private_file_and_its_name_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    sync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_private(tmp_path / "f", "text")
+    assert synced == [tmp_path / ".f.new", tmp_path]
+    assert (tmp_path / "f").read_text() == "text"
