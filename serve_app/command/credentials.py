@@ -12,8 +12,7 @@ from cluster.settings import IdentityMode, Settings
 from cluster.settings_file import write_private
 from cluster.store.seam import Store
 from serve_app.identity.bootstrap import bootstrap, reset_admin_password
-
-CLOUD = "pumice"
+from serve_app.identity.clouds import CLOUD, cloud_of
 
 
 def clouds_path(state_dir: Path) -> Path:
@@ -29,50 +28,14 @@ async def ensure_credentials(store: Store, settings: Settings, outside: Outside)
     database which other control nodes may share does not.
     """
     path = clouds_path(settings.state_dir)
-    old = _load(path)
+    old, known = _load(path), ""
     if settings.identity.mode is IdentityMode.EMBEDDED:
         made = await bootstrap(store, settings, outside)
         known = made.password if made is not None else old.get("auth", {}).get("password", "")
         if not known and settings.database_url is None:
             known = (await reset_admin_password(store, outside)).password
-        cloud = _embedded(settings, known)
-    elif settings.identity.mode is IdentityMode.NOAUTH:
-        cloud = _noauth(settings)
-    else:
-        cloud = _keystone(settings, old)
-    write_private(path, yaml.safe_dump({"clouds": {CLOUD: cloud}}, sort_keys=False))
+    write_private(path, yaml.safe_dump({"clouds": {CLOUD: cloud_of(settings, known, old)}}, sort_keys=False))
     return path
-
-
-def _embedded(settings: Settings, password: str) -> dict[str, Any]:
-    return _cloud(
-        settings,
-        auth={
-            "auth_url": f"{settings.endpoint}/identity/v3",
-            "username": "admin",
-            "password": password,
-            "project_name": "admin",
-            "user_domain_name": "Default",
-            "project_domain_name": "Default",
-        },
-    )
-
-
-def _keystone(settings: Settings, old: dict[str, Any]) -> dict[str, Any]:
-    # Users are Keystone's own; whoever wants to use the file fills them in, and they stay.
-    auth = {"username": "", "password": "", "project_name": "", "user_domain_name": "Default"}
-    auth |= {"project_domain_name": "Default", **old.get("auth", {})}
-    return _cloud(settings, auth={**auth, "auth_url": settings.identity.keystone_url})
-
-
-def _noauth(settings: Settings) -> dict[str, Any]:
-    override = {"block_storage_endpoint_override": f"{settings.endpoint}/v3/admin"}
-    auth = {"endpoint": f"{settings.endpoint}/v3/admin", "token": "admin:admin"}
-    return {**_cloud(settings, auth=auth), "auth_type": "admin_token", **override}
-
-
-def _cloud(settings: Settings, auth: dict[str, Any]) -> dict[str, Any]:
-    return {"auth": auth, "region_name": settings.region, "identity_api_version": "3", "volume_api_version": "3"}
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -68,9 +68,7 @@ class Site:
             _log_request(exchange, 499, started)
             return
         except Exception as error:
-            fault = _fault(error, exchange)
-            if isinstance(answerer, Wording):
-                fault = answerer.worded(fault)
+            fault = _worded(answerer, _fault(error, exchange))
             content, content_type = fault.content()
             await respond(send, exchange, fault.status, content, content_type, fault.headers)
             _log_request(exchange, fault.status, started)
@@ -81,6 +79,10 @@ class Site:
 
 def _first(path: str) -> str:
     return path[1:].partition("/")[0]
+
+
+def _worded(answerer: object, fault: Fault) -> Fault:
+    return answerer.worded(fault) if isinstance(answerer, Wording) else fault
 
 
 def _fault(error: Exception, exchange: Exchange) -> Fault:

@@ -6,13 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
-import yaml
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
-from cluster.identity.records import User
+from cluster.identity import intents
+from cluster.identity.records import RevokedToken, User
 from cluster.settings import Settings
 from serve_app.identity.bootstrap import bootstrap, reset_admin_password
-from serve_app.identity.clouds import clouds_yaml
+from serve_app.identity.clouds import cloud_of
 from tests.unit.identity.conftest import V3, Cloud
 
 
@@ -127,6 +127,44 @@ async def test_read_only_resources_and_discovery(cloud: Cloud) -> None:
     assert (await cloud.first.get("/identity/v2.0")).json()["error"]["code"] == 404
 
 
+@pytest.mark.parametrize("path", ["/users/%00", "/%FF", "/auth/tokens/%00"])
+async def test_paths_that_are_not_text_are_refused_in_keystones_words(cloud: Cloud, path: str) -> None:
+    answer = await cloud.first.get(f"{V3}{path}")
+    assert (answer.status_code, set(answer.json())) == (400, {"error"})
+    assert answer.json()["error"]["title"] == "Bad Request"
+
+
+async def test_a_lost_race_is_a_conflict_in_keystones_words(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user is deleted between the look at it and the grant: PostgreSQL's foreign key says so."""
+    user_id = await cloud.add("mia", "member")
+    roles = {role["name"]: role["id"] for role in (await cloud.call("GET", "/roles")).json()["roles"]}
+    project_id = (await cloud.call("GET", "/projects?name=demo")).json()["projects"][0]["id"]
+    path = f"/projects/{project_id}/users/{{}}/roles/{roles['reader']}"
+    monkeypatch.setattr("cluster.identity.queries.user", lambda _db, _id: {"id": "gone"})
+    lost = await cloud.call("PUT", path.format("gone"))
+    assert (lost.status_code, lost.json()["error"]["title"]) == (409, "Conflict")
+    assert lost.json()["error"]["message"].startswith("Something that this request depends on was changed")
+    monkeypatch.undo()
+    assert (await cloud.call("PUT", path.format(user_id))).status_code == 204
+
+
+async def test_repeating_a_grant_or_a_revocation_is_harmless(cloud: Cloud) -> None:
+    user_id = await cloud.add("mia", "member")
+    [item] = (await cloud.call("GET", f"/role_assignments?user.id={user_id}")).json()["role_assignments"]
+    project_id = item["scope"]["project"]["id"]
+
+    def twice(db: Connection) -> None:
+        for _ in range(2):
+            intents.grant(db, user_id, project_id, "reader")
+            intents.revoke(db, "audit", 2e9, 1e9)
+
+    await cloud.store.write(twice)
+    held = (await cloud.call("GET", f"/role_assignments?user.id={user_id}")).json()["role_assignments"]
+    assert len(held) == 2
+    revoked = await cloud.store.read(lambda db: db.execute(select(RevokedToken.expires_at)).scalars().all())  # type: ignore[call-overload]
+    assert revoked == [2e9]
+
+
 async def test_bootstrap_again_changes_nothing(cloud: Cloud) -> None:
     again = await asyncio.gather(*[bootstrap(cloud.store, cloud.settings, cloud.outside) for _ in range(3)])
     assert again == [None, None, None]
@@ -144,11 +182,9 @@ async def test_a_lost_password(cloud: Cloud) -> None:
 
 
 async def test_clouds_yaml(cloud: Cloud) -> None:
-    written = yaml.safe_load(clouds_yaml(cloud.settings, cloud.credentials))["clouds"]["pumice"]
+    written = cloud_of(cloud.settings, cloud.credentials.password)
     assert written["auth"]["password"] == cloud.credentials.password
     assert written["auth"]["auth_url"] == "http://127.0.0.1:8776/identity/v3"
     open_cloud = Settings(state_dir=cloud.settings.state_dir, identity={"mode": "noauth"})  # type: ignore[arg-type]
-    written = yaml.safe_load(clouds_yaml(open_cloud))["clouds"]["pumice"]
+    written = cloud_of(open_cloud)
     assert (written["auth_type"], written["auth"]["endpoint"]) == ("admin_token", "http://127.0.0.1:8776/v3")
-    with pytest.raises(ValueError, match="credentials"):
-        clouds_yaml(cloud.settings)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import threading
 from pathlib import Path
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serve_app.identity.embedded import REMEMBERED_SECONDS
 from serve_app.identity.signing_key import SigningKeyError, ensure_signing_key
@@ -159,6 +162,100 @@ async def test_tokens_that_were_tampered_with(cloud: Cloud) -> None:
     ):
         headers = {b"X-Auth-Token": forged.encode()}
         assert (await cloud.first.get(VOLUMES, headers=headers)).status_code == 401
+
+
+def encoded(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+HEADERS: tuple[bytes, ...] = (
+    b'{"alg":"HS512","crit":1}',
+    b'{"alg":"HS512","crit":["b64"],"b64":false}',
+    b'{"alg":"HS512","kid":1}',
+    b'{"alg":"HS512","typ":"JWT","zip":"DEF"}',
+    b'{"alg":"none"}',
+    b'{"alg":null}',
+    b'{"alg":["HS512"]}',
+    b'{"alg":{"HS512":1}}',
+    b'{"alg":"dir","enc":"A256GCM"}',
+    b'{"alg":"PBES2-HS512+A256KW","p2c":2147483647}',
+    b"{}",
+    b"[]",
+    b"1",
+    b"null",
+    b'"HS512"',
+    b"\xff\xfe",
+    b"[" * 2500,
+    b'{"a":' * 500,
+)
+
+
+@pytest.mark.parametrize("head", HEADERS)
+@pytest.mark.parametrize("rest", [".e30.eA", "", ".", "..", ".e30.", ".e30.eA.eA.eA", "...."])
+def test_tokens_with_other_headers(head: bytes, rest: str) -> None:
+    assert SIGNER.read(encoded(head) + rest, 0) is None
+
+
+async def test_a_header_of_another_kind_is_401_not_500(cloud: Cloud) -> None:
+    for head in HEADERS:
+        forged = f"{encoded(head)}.e30.eA"
+        answer = await cloud.first.get(VOLUMES, headers={"X-Auth-Token": forged})
+        assert answer.status_code == 401
+    body = {"auth": {"identity": {"methods": ["token"], "token": {"id": f"{encoded(HEADERS[0])}.e30.eA"}}}}
+    assert (await cloud.first.post(f"{V3}/auth/tokens", json=body)).status_code == 401
+
+
+SIGNER = TokenSigner(b"k" * 64)
+HEAD = SIGNER.sign(Claims("u", None, 0, (), ("a",), 0, 1)).partition(".")[0]
+
+
+@given(text=st.text(max_size=300), shaped=st.booleans())
+def test_any_text_is_a_token_that_is_not_valid(text: str, shaped: bool) -> None:
+    assert SIGNER.read(f"{HEAD}.{text}" if shaped else text, 0) is None
+
+
+@given(
+    said=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(("iss", "sub", "exp", "amr", "gen")), inner, max_size=5)
+        ),
+        max_leaves=8,
+    )
+)
+def test_signed_claims_of_any_shape_are_read_or_not_valid(said: object) -> None:
+    body = encoded(orjson.dumps(said)) if not _too_big(said) else "e30"
+    signed = f"{HEAD}.{body}"
+    signature = encoded(hmac.digest(b"k" * 64, signed.encode(), "sha512"))
+    assert SIGNER.read(f"{signed}.{signature}", 0) is None
+
+
+def _too_big(said: object) -> bool:
+    try:
+        orjson.dumps(said)
+    except TypeError:
+        return True
+    return False
+
+
+def test_what_was_signed_is_read_until_it_ends() -> None:
+    claims = Claims("u", "p", 3, ("password", "token"), ("a", "b"), 5, 9)
+    token = SIGNER.sign(claims)
+    assert SIGNER.read(token, 8.9) == claims
+    assert SIGNER.read(token, 9) is None
+    assert TokenSigner(b"o" * 64).read(token, 0) is None
+
+
+async def test_long_names_are_refused_before_they_are_looked_up(cloud: Cloud) -> None:
+    for user in (
+        {"name": "n" * 256, "domain": {"id": "default"}},
+        {"id": "i" * 65},
+        {"name": "n", "domain": {"name": "d" * 256}},
+    ):
+        identity = {"methods": ["password"], "password": {"user": {**user, "password": "x"}}}
+        answer = await cloud.first.post(f"{V3}/auth/tokens", json={"auth": {"identity": identity}})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, 400)
 
 
 def test_the_key_is_made_once(tmp_path: Path) -> None:

@@ -178,3 +178,9 @@ def test_what_an_alias_promises_is_served() -> None:
     assert {each.alias for each in SERVED} == PROMISES.keys() | KEYS_ONLY
     served = {route.path for route in app.ROUTES} | {f"{action.path} {action.key}" for action in app.ACTIONS}
     assert {thing for things in PROMISES.values() for thing in things} <= served
+
+
+async def test_a_part_of_a_text_is_found_in_any_case(api: Any) -> None:
+    message = await _tell(api)
+    assert await _ids(api, "?resource_type~=olu") == [message]
+    assert await _ids(api, "?resource_type~=oluX") == []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from cluster.volume_types import access, intents
 from cluster.volume_types.intents import ensure_default_type
 
 DEFAULT = "__DEFAULT__"
@@ -131,6 +133,18 @@ async def test_default_types_can_not_be_deleted(api: Any) -> None:
     assert _fault(await api.delete(f"/types/{own}"))[0] == 400
 
 
+async def test_the_configured_default_type_can_not_be_renamed(api: Any) -> None:
+    _, body = await api.get("/types/default")
+    first = body["volume_type"]["id"]
+    assert _fault(await api.put(f"/types/{first}", {"volume_type": {"name": "other"}})) == (
+        400,
+        "badRequest",
+        f"The volume type {first} is the default volume type (default_volume_type) and cannot be renamed.",
+    )
+    status, body = await api.put(f"/types/{first}", {"volume_type": {"name": DEFAULT, "description": "d"}})
+    assert (status, body["volume_type"]["name"], body["volume_type"]["description"]) == (200, DEFAULT, "d")
+
+
 async def test_the_default_type_is_made_once(api: Any) -> None:
     _, body = await api.get("/types/default", who="member")
     assert body["volume_type"]["name"] == DEFAULT
@@ -221,6 +235,15 @@ async def test_filter_by_extra_specs(api: Any) -> None:
     assert await _names(api, "?colour=red") == []
 
 
+@pytest.mark.parametrize(
+    "value",
+    [r"{'multiattach': '\ud800'}", r"{'multiattach': '\x00'}", r"{'\udfff': 'x'}", "{'a': 0x" + "f" * 4000 + "}"],
+)
+@pytest.mark.parametrize("who", ["admin", "member"])
+async def test_specs_that_no_database_can_hold(api: Any, value: str, who: str) -> None:
+    assert _fault(await api.get(f"/types?extra_specs={quote(value)}", who=who))[:2] == (400, "badRequest")
+
+
 async def test_extra_specs(api: Any) -> None:
     made = await api.make_type("t")
     path = f"/types/{made}/extra_specs"
@@ -275,3 +298,17 @@ async def test_no_type_is_encrypted(api: Any) -> None:
     assert (await api.get("/types/nope/encryption"))[0] == 404
     assert (await api.get(f"/types/{made}/encryption", who="member"))[0] == 403
     assert (await api.post(f"/types/{made}/encryption", {"encryption": {}}))[0] == 404
+
+
+async def test_who_gives_a_type_away_waits_for_who_removes_it(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = await api.make_type("secret", **{"os-volume-type-access:is_public": False})
+    held: list[str] = []
+    for module in (access, intents):
+        monkeypatch.setattr(module, "hold", lambda _db, name: held.append(name))
+    project = {"project": "p"}
+    assert (await api.post(f"/types/{secret}/action", {"addProjectAccess": project}))[0] == 202
+    assert (await api.post(f"/types/{secret}/action", {"removeProjectAccess": project}))[0] == 202
+    assert (await api.put("/default-types/p", {"default_type": {"volume_type": "secret"}}))[0] == 200
+    assert (await api.delete("/default-types/p"))[0] == 204
+    assert (await api.delete(f"/types/{secret}"))[0] == 202
+    assert held == [intents.ALL_TYPES] * 4

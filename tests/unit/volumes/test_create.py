@@ -35,6 +35,12 @@ async def test_the_reply_the_row_and_the_operation(bench: Bench) -> None:
     assert shown == volume | {"os-vol-tenant-attr:tenant_id": PROJECT}
 
 
+@pytest.mark.parametrize("limit", ["²", "१", "-1", "x", ""])
+async def test_a_size_limit_of_a_type_that_is_no_number_does_not_count(bench: Bench, limit: str) -> None:
+    await bench.volume_type("odd", extra_specs={"provisioning:min_vol_size": limit, "provisioning:max_vol_size": limit})
+    assert (await _created(bench, size=1, volume_type="odd"))["volume_type"] == "odd"
+
+
 async def test_a_snapshot_gives_size_type_zone_and_bootability(bench: Bench) -> None:
     gold = await bench.volume_type("gold")
     await bench.service("east", "h2@reflink")

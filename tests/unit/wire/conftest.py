@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from cluster.caller import Caller
 from cluster.errors import ConflictError, NotFoundError, OverQuotaError
@@ -78,6 +80,12 @@ async def echo(call: Call) -> Reply:
     )
 
 
+def _broken(constraint: str) -> IntegrityError:
+    cause = sqlite3.IntegrityError("constraint failed: 42")
+    cause.sqlite_errorname = constraint
+    return IntegrityError("INSERT", {}, cause)
+
+
 async def fail(call: Call) -> Reply:
     errors: dict[str, Exception] = {
         "missing": NotFoundError.of("Thing", "1"),
@@ -86,6 +94,8 @@ async def fail(call: Call) -> Reply:
         "store": StoreUnavailableError("no file"),
         "etag": PreconditionFailed(""),
         "bug": RuntimeError("the secret is 42"),
+        "race": _broken("SQLITE_CONSTRAINT_FOREIGNKEY"),
+        "null": _broken("SQLITE_CONSTRAINT_NOTNULL"),
     }
     raise errors[call.path["how"]]
 

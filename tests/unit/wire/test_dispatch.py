@@ -143,6 +143,8 @@ async def test_global_request_id(client: httpx.AsyncClient) -> None:
         ("quota", 413, "overLimit"),
         ("store", 503, "serviceUnavailable"),
         ("bug", 500, "computeFault"),
+        ("race", 409, "conflictingRequest"),
+        ("null", 500, "computeFault"),
     ],
 )
 async def test_faults(client: httpx.AsyncClient, how: str, status: int, key: str) -> None:

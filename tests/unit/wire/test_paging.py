@@ -180,6 +180,7 @@ def test_filters(make_call: Any) -> None:
 def test_time_filters() -> None:
     found = parse_time_filter("gt:2026-01-02T03:04:05,lte:2026-01-02T03:04:05+02:00")
     assert found == [("gt", "2026-01-02T03:04:05.000000"), ("lte", "2026-01-02T01:04:05.000000")]
+    assert parse_time_filter("gt:2026-01-02T00:00:00,gt:2026-01-03T00:00:00") == [("gt", "2026-01-03T00:00:00.000000")]
     for wrong in ("", "gt", "gt:", "like:2026-01-01", "gt:yesterday", "2026-01-01", "gt:0001-01-01T00:00:00+10:00"):
         with pytest.raises(BadRequest):
             parse_time_filter(wrong)
