@@ -38,13 +38,16 @@ async def forward(run: Run) -> None:
             lambda db, result: subjects.set_volume(db, run, host=result["host"]),
         )
         host = placed["host"]
-        if f"retract.{attempt}" not in run.entry.steps:
+        if not {f"full.{attempt}", f"retract.{attempt}"} & run.entry.steps.keys():
             try:
                 await run.last_step("provision", partial(_provision, run, host, volume, source), _available(run))
                 return
             except NoSpaceError:
                 if source is not None or attempt >= run.context.settings.scheduler.max_attempts:
                     raise
+        # The decision to leave is a row before anything is removed. Without it, a retract that got no answer would be
+        # followed by another try here; the volume could come to be, and the retract arrive late and remove it.
+        await run.step(f"full.{attempt}", _nothing)
         await run.step(f"retract.{attempt}", partial(_retract, run, host))
         tried.append(host)
 
@@ -116,6 +119,10 @@ async def _provision(run: Run, host: str, volume: Mapping[str, Any], source: Map
     return asdict(observed)
 
 
+async def _nothing() -> Result:
+    return {}
+
+
 async def _retract(run: Run, host: str) -> Result:
     await run.backend(host).ensure_volume_absent(run.entry.resource_id)
     await run.context.ports.scheduler.release(run.entry.resource_id)
@@ -126,4 +133,4 @@ def _available(run: Run) -> Any:
     return lambda db, _result: subjects.set_volume(db, run, status=VolumeStatus.AVAILABLE)
 
 
-FLOW = Flow(KIND, ("place", "retract", "provision"), ("retract", "fail"), forward, undo)
+FLOW = Flow(KIND, ("place", "provision", "full", "retract"), ("retract", "fail"), forward, undo)

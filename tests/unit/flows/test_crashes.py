@@ -18,7 +18,7 @@ from cluster.reconcile.reconciler import Reconciler
 from cluster.reconcile.records import Orphan
 from cluster.settings import BackendSettings, Settings
 from drivers.memory import MemoryBackend
-from drivers.vocabulary import GIB, FinalError, VolumeSpec
+from drivers.vocabulary import GIB, FinalError, NoSpaceError, VolumeSpec
 from tests.unit.flows.conftest import CALLER, SERVICE, Bench
 
 Point = tuple[str, str, str]
@@ -76,6 +76,7 @@ Script = Callable[[Bench], Awaitable[None]]
 SCRIPTS: dict[str, tuple[Script, Script, set[tuple[str, str, int]], str | None]] = {
     "create": (_nothing, lambda b: b.create(V1), {("volume", V1, 1)}, None),
     "create-fails": (_nothing, lambda b: b.create(V1), set(), "ensure_volume"),
+    "create-full": (_nothing, lambda b: b.create(V1), set(), "ensure_volume"),
     "clone": (
         _volume,
         lambda b: b.create(V2, source={"volume_id": V1}),
@@ -138,7 +139,7 @@ async def _play(directory: Path, name: str, target: Point | None) -> Crasher:
         if failing is not None:
 
             async def refuse(*_args: object) -> None:
-                raise FinalError("the storage refuses")
+                raise (NoSpaceError if name.endswith("-full") else FinalError)("the storage refuses")
 
             setattr(made, failing, refuse)
         return made

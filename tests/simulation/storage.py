@@ -1,0 +1,165 @@
+"""The storage of a simulation: the published in-memory driver, whose calls take time, fail and hang."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from actors.names import SCHEDULER
+from actors.volume_host import VolumeHost
+from cluster.services.report import ServiceReport
+from drivers.memory import MemoryBackend, MemoryStore
+from drivers.vocabulary import (
+    FinalError,
+    InventoryItem,
+    ObjectKind,
+    Observed,
+    RetryableError,
+    SnapshotSpec,
+    UncertainError,
+    VolumeSpec,
+)
+from tests.simulation.faults import DRIVER
+from tests.simulation.loop import Process
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+T = TypeVar("T")
+Key = tuple[str, ObjectKind, str]  # service, kind, id; with the pool it is where an object is
+CALL_EPOCH: ContextVar[int] = ContextVar("CALL_EPOCH", default=0)
+
+
+class InjectedError(Exception):
+    """A defect of a driver: an error of no family."""
+
+
+_ERRORS: dict[str, type[Exception]] = {
+    "final": FinalError,
+    "retryable": RetryableError,
+    "uncertain": UncertainError,
+    "unknown": InjectedError,
+}
+
+
+class SimulatedBackend(MemoryBackend):
+    """One process's driver on the store of its service, one call at a time for each object as real drivers have it."""
+
+    def __init__(self, world: World, service: str, process: Process, store: MemoryStore) -> None:
+        super().__init__(store=store, max_over_subscription_ratio=1.0)
+        self.service, self._world, self._process = service, world, process
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def ensure_volume(self, pool: str, spec: VolumeSpec) -> Observed:
+        return await self._make(ObjectKind.VOLUME, pool, spec.id, super().ensure_volume, pool, spec)
+
+    async def ensure_volume_from_snapshot(self, pool: str, spec: VolumeSpec, source: SnapshotSpec) -> Observed:
+        call = super().ensure_volume_from_snapshot
+        return await self._make(ObjectKind.VOLUME, pool, spec.id, call, pool, spec, source)
+
+    async def ensure_volume_from_volume(self, pool: str, spec: VolumeSpec, source: VolumeSpec) -> Observed:
+        call = super().ensure_volume_from_volume
+        return await self._make(ObjectKind.VOLUME, pool, spec.id, call, pool, spec, source)
+
+    async def ensure_snapshot(self, pool: str, spec: SnapshotSpec) -> Observed:
+        return await self._make(ObjectKind.SNAPSHOT, pool, spec.id, super().ensure_snapshot, pool, spec)
+
+    async def ensure_size(self, pool: str, volume_id: str, size_gib: int) -> Observed:
+        return await self._act(volume_id, super().ensure_size, pool, volume_id, size_gib)
+
+    async def ensure_volume_absent(self, pool: str, volume_id: str) -> None:
+        await self._remove_object(ObjectKind.VOLUME, pool, volume_id, super().ensure_volume_absent, pool, volume_id)
+
+    async def ensure_snapshot_absent(self, pool: str, spec: SnapshotSpec) -> None:
+        await self._remove_object(ObjectKind.SNAPSHOT, pool, spec.id, super().ensure_snapshot_absent, pool, spec)
+
+    async def inventory(self) -> list[InventoryItem]:
+        # What is found was there at one moment between question and answer.
+        await asyncio.sleep(self._world.chance.latency())
+        found = await super().inventory()
+        await asyncio.sleep(self._world.chance.latency())
+        return found
+
+    async def _make(
+        self, kind: ObjectKind, pool: str, object_id: str, call: Callable[..., Awaitable[Observed]], *args: Any
+    ) -> Observed:
+        async def make() -> Observed:
+            observed = await call(*args)
+            if observed.created:
+                self._world.watch.born(self.service, pool, kind, object_id)
+            return observed
+
+        return await self._act(object_id, make)
+
+    async def _remove_object(
+        self, kind: ObjectKind, pool: str, object_id: str, call: Callable[..., Awaitable[None]], *args: Any
+    ) -> None:
+        async def remove() -> None:
+            was_there = (kind, object_id) in self.store.pool(pool).objects
+            await call(*args)
+            if was_there:
+                self._world.watch.removed(self.service, pool, kind, object_id)
+
+        await self._act(object_id, remove)
+
+    async def _act(self, object_id: str, call: Callable[..., Awaitable[T]], *args: Any) -> T:
+        world, epoch = self._world, CALL_EPOCH.get()
+        stale = world.watch.is_stale(self.service, epoch, holds=self._holds)
+        async with self._locks[object_id]:
+            await asyncio.sleep(world.chance.latency())
+            if world.faults.strikes("hang"):
+                await asyncio.sleep(world.chance.within(5.0, 60.0))
+            self._fail("before")
+            held = self._holds
+            result = await call(*args)
+            world.trace("effect", self.service, object_id, repr(result))
+            if stale:
+                world.violate(f"stale write: {self._process.name} obeyed the replaced epoch {epoch}")
+            if not held:
+                world.violate(f"stale write: {self._process.name} wrote to storage that another process had taken")
+            self._fail("after")
+            return result
+
+    @property
+    def _holds(self) -> bool:
+        return self._epoch is not None and self.store.held_in(self._epoch)
+
+    def _fail(self, when: str) -> None:
+        for name in DRIVER[:-1]:
+            if self._world.faults.strikes(f"{name}-{when}"):
+                raise _ERRORS[name](f"simulated: {name} {when} the effect")
+
+
+class HostActor:
+    """The volume actor (`actors.volume`) without Ray."""
+
+    def __init__(self, world: World, service: str, process: Process) -> None:
+        self._world = world
+        self.backend = SimulatedBackend(world, service, process, world.stores[service])
+        self.host = VolumeHost(
+            service,
+            self.backend,
+            availability_zone="nova",
+            node_labels={},
+            heartbeat=world.settings.timing.heartbeat,
+            report=self._report,
+        )
+
+    async def serve(self) -> None:
+        """The actor's loop."""
+        await self.host.serve()
+
+    async def call(self, method: str, pool: str, args: tuple[Any, ...], context: dict[str, Any]) -> Any:
+        """See VolumeHost.call."""
+        CALL_EPOCH.set(context["epoch"])
+        return await self.host.call(method, pool, args, **context)
+
+    async def inventory(self, epoch: int) -> list[InventoryItem]:
+        """See VolumeHost.inventory."""
+        return await self.host.inventory(epoch=epoch)
+
+    async def _report(self, report: ServiceReport) -> None:
+        await self._world.network.call(SCHEDULER, "report", report, timeout_seconds=30.0)
