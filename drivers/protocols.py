@@ -11,9 +11,21 @@ before `open` too: `isinstance` asks for it.
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
-from drivers.vocabulary import Capabilities, InventoryItem, Observed, PoolReport, SnapshotSpec, VolumeSpec
+from drivers.vocabulary import (
+    Capabilities,
+    ConnectionInfo,
+    ConnectionItem,
+    ConnectionSpec,
+    InventoryItem,
+    Observed,
+    PoolReport,
+    SnapshotSpec,
+    VolumeSpec,
+)
 
 
 @runtime_checkable
@@ -93,4 +105,54 @@ class Fences(Protocol):
     async def admit(self, epoch: int) -> None:
         """Let commands of `epoch` through from now on, and none of an earlier one, also after a restart: the mark is
         durable when this returns. Raises StaleEpochError when a later epoch was admitted before."""
+        ...
+
+
+@runtime_checkable
+class Files(Protocol):
+    """Volumes are files or block devices of the host, whose bytes are the volume's: any export can offer them."""
+
+    async def volume_path(self, pool: str, volume_id: str) -> Path:
+        """Where the volume's bytes are. Raises SourceMissingError when there is no such volume."""
+        ...
+
+
+@runtime_checkable
+class Export(Protocol):
+    """A way by which consumers reach volumes of this host, whatever backend holds them. One instance runs per volume
+    actor. Its calls obey the same rules as a backend's: named by id, repeatable, and nothing is left by half."""
+
+    @property
+    def protocol(self) -> str:
+        """Its name among exports and in a pool's `storage_protocol`, as `nbd`."""
+        ...
+
+    async def open(self) -> None:
+        """Make ready (find or start what serves). Connections that an earlier life made and that still serve are kept.
+        Raises BackendUnavailableError."""
+        ...
+
+    async def close(self) -> None:
+        """Let go; what serves goes on serving. Safe to repeat."""
+        ...
+
+    def serves(self, connector: Mapping[str, Any]) -> bool:
+        """Whether a consumer with this connector could connect."""
+        ...
+
+    async def ensure_connection(self, spec: ConnectionSpec, path: Path) -> ConnectionInfo:
+        """The consumer of `spec`, and nobody else by its means, reaches the bytes at `path`. A repeat gives the same
+        answer. Raises UnsupportedError, InUseError (another holds the consumer's name), BackendUnavailableError."""
+        ...
+
+    async def ensure_connection_absent(self, connection_id: str, volume_id: str) -> None:
+        """The consumer does not reach the volume any more, open sessions included. Removing nothing succeeds."""
+        ...
+
+    async def connections(self) -> list[ConnectionItem]:
+        """Every connection that is being served."""
+        ...
+
+    async def resized(self, volume_id: str, path: Path) -> None:
+        """The volume grew: its consumers see the new size, at the latest when they look again."""
         ...

@@ -26,9 +26,10 @@ shows errors to tenants must put words of its own in its place.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 GIB: Final = 1 << 30
 
@@ -172,3 +173,62 @@ class PoolReport:
     max_over_subscription_ratio: float = 20.0
     filter_function: str | None = None
     goodness_function: str | None = None
+
+
+class AccessMode(StrEnum):
+    """What a consumer may do with a volume."""
+
+    READ_WRITE = "rw"
+    READ_ONLY = "ro"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a consumer may draw from a volume each second; None is unlimited. Operations are requests of any size,
+    bytes are bytes; `total_*` counts reads and writes together (and then the other two of its kind are None)."""
+
+    total_iops: int | None = None
+    read_iops: int | None = None
+    write_iops: int | None = None
+    total_bytes: int | None = None
+    read_bytes: int | None = None
+    write_bytes: int | None = None
+
+
+UNLIMITED: Final = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSpec:
+    """One consumer that is to reach a volume through an export.
+
+    `id` names the connection (a UUID), `connector` is what os-brick tells of the consumer's host (`host`, `ip`,
+    `initiator`, `multipath`, …), `secret` (32 bytes as hexadecimal) is what passwords and keys are made of, `protocol`
+    picks the export by name (None: the first of the host's exports that can serve this connector).
+    """
+
+    id: str
+    volume_id: str
+    size_gib: int
+    mode: AccessMode
+    connector: Mapping[str, Any]
+    secret: str = field(repr=False)
+    protocol: str | None = None
+    limits: Limits = UNLIMITED
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionInfo:
+    """How a consumer reaches a volume, as os-brick is told: `driver_volume_type` picks its connector class, `data` is
+    that connector's. It may hold a password."""
+
+    driver_volume_type: str
+    data: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionItem:
+    """One connection found on an export."""
+
+    id: str
+    volume_id: str

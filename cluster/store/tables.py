@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from sqlmodel import SQLModel
 
+import cluster.attachments.records
 import cluster.identity.records
 import cluster.journal.records
 import cluster.messages.records
+import cluster.qos_specs.records
 import cluster.quotas.records
 import cluster.reconcile.records
 import cluster.services.records

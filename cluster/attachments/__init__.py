@@ -1,0 +1,1 @@
+"""Attachments: who uses a volume, and through which connection."""

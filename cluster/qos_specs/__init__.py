@@ -1,0 +1,1 @@
+"""QoS specs: limits that volume types carry."""
