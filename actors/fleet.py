@@ -9,12 +9,11 @@ from collections.abc import Mapping
 import structlog
 
 from actors import ray_port
-from actors.names import CONDUCTOR, SCHEDULER, volume_actor
+from actors.names import CONDUCTOR, HOST_LABEL, SCHEDULER, volume_actor
 from cluster.scheduling.labels import parse_selector
 from cluster.settings import Settings
 from cluster.settings_file import settings_path
 
-HOST_LABEL = "pumice.io/host"
 _KEEP_SECONDS = 2.0
 log = structlog.get_logger()
 

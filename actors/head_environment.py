@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from actors.instance import Instance
+from actors.names import HOST_LABEL
 from actors.processes import MARK
 from cluster.settings import Settings, is_loopback
 
-HOST_LABEL = "pumice.io/host"
 ZONE_LABEL = "ray.io/availability-zone"
 # Ports, by their place in the instance's block.
 GCS, NODE_MANAGER, OBJECT_MANAGER, RUNTIME_ENV, AGENT_GRPC, AGENT_HTTP, METRICS, DASHBOARD = range(8)

@@ -8,7 +8,7 @@ The same conductor, scheduler and volume hosts as in production; only the calls 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from actors.volume_host import VolumeHost
@@ -23,8 +23,8 @@ from cluster.scheduling.request import PlacementRequest
 from cluster.settings import Settings
 from cluster.store.open import migrate, open_store
 from cluster.store.seam import Store
-from drivers.protocols import Backend
-from drivers.vocabulary import InventoryItem, UncertainError
+from drivers.protocols import Backend, Export
+from drivers.vocabulary import ConnectionItem, InventoryItem, UncertainError
 
 
 class _Scheduler:
@@ -66,6 +66,11 @@ class InProcessPorts:
             raise UncertainError(f"{service} does not answer")
         return await self._hosts[service].inventory(epoch=epoch)
 
+    async def connections(self, service: str, *, epoch: int) -> list[ConnectionItem]:
+        if service not in self._hosts:
+            raise UncertainError(f"{service} does not answer")
+        return await self._hosts[service].connections(epoch=epoch)
+
     def backend(self, host: str, *, epoch: int, request_id: str, resource_id: str) -> BackendPort:
         name = HostName.parse(host)
         if name.service not in self._hosts:
@@ -76,7 +81,7 @@ class InProcessPorts:
 
 
 class InProcessCluster:
-    """`backends` maps `host@backend` to its driver. Its database is that of the settings.
+    """`backends` maps `host@backend` to its driver, `exports` to its exports. Its database is that of the settings.
     `holder` names the conductor: a cluster started again under the same name takes its lease back at once."""
 
     def __init__(
@@ -87,10 +92,12 @@ class InProcessCluster:
         outside: Outside | None = None,
         checkpoint: Checkpoint = no_checkpoint,
         holder: str = "in-process",
+        exports: Mapping[str, Sequence[Export]] | None = None,
     ) -> None:
         self.settings = settings
         self.outside = outside or Outside()
         self._backends = backends
+        self._exports = exports or {}
         self._checkpoint = checkpoint
         self._holder = holder
         self.hosts: dict[str, VolumeHost] = {}
@@ -108,6 +115,7 @@ class InProcessCluster:
                 node_labels={},
                 heartbeat=self.settings.timing.heartbeat,
                 report=self.desk.report,
+                exports=self._exports.get(service, ()),
             )
         for host in self.hosts.values():
             await host.beat()
@@ -125,6 +133,9 @@ class InProcessCluster:
 
     async def __aexit__(self, *_exception: object) -> None:
         await self.conductor.stop()
+        for exports in self._exports.values():
+            for export in exports:
+                await export.close()
         for backend in self._backends.values():
             await backend.close()
         await self.store.close()

@@ -17,7 +17,17 @@ from actors.names import SCHEDULER, volume_actor
 from cluster.flows.ports import BackendPort, SchedulerPort
 from cluster.scheduling.host_name import HostName
 from cluster.scheduling.request import PlacementRequest
-from drivers.vocabulary import InventoryItem, Observed, RetryableError, SnapshotSpec, UncertainError, VolumeSpec
+from drivers.vocabulary import (
+    ConnectionInfo,
+    ConnectionItem,
+    ConnectionSpec,
+    InventoryItem,
+    Observed,
+    RetryableError,
+    SnapshotSpec,
+    UncertainError,
+    VolumeSpec,
+)
 
 _SCHEDULER_SECONDS = 30.0
 _INVENTORY_SECONDS = 300.0
@@ -97,6 +107,12 @@ class RayBackend:
     async def ensure_snapshot_absent(self, spec: SnapshotSpec) -> None:
         await self._call("ensure_snapshot_absent", spec)
 
+    async def ensure_connection(self, spec: ConnectionSpec) -> ConnectionInfo:
+        return await self._call("ensure_connection", spec)  # type: ignore[no-any-return]
+
+    async def ensure_connection_absent(self, connection_id: str, volume_id: str) -> None:
+        await self._call("ensure_connection_absent", connection_id, volume_id)
+
 
 class RayPorts:
     """The ports of a running cluster."""
@@ -118,6 +134,15 @@ class RayPorts:
             )
         except ray_port.ActorUnavailableError as error:
             raise UncertainError(f"{volume_actor(service)} did not tell its inventory: {error}") from error
+        return found
+
+    async def connections(self, service: str, *, epoch: int) -> list[ConnectionItem]:
+        try:
+            found: list[ConnectionItem] = await ray_port.call(
+                volume_actor(service), "connections", epoch, timeout_seconds=_INVENTORY_SECONDS
+            )
+        except ray_port.ActorUnavailableError as error:
+            raise UncertainError(f"{volume_actor(service)} did not tell its connections: {error}") from error
         return found
 
     def backend(self, host: str, *, epoch: int, request_id: str, resource_id: str) -> BackendPort:

@@ -23,6 +23,9 @@ from typing import Any
 
 import ray
 from ray import exceptions as ray_errors
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actors.asgi import answer_of
 
 NAMESPACE = "pumice"
 RING_SECONDS = 10.0
@@ -30,6 +33,7 @@ RINGS_KEPT = 1000
 _SERVE_CONTROLLER = ("SERVE_CONTROLLER_ACTOR", "serve")
 
 _handles: dict[str, Any] = {}
+_served: dict[str, Any] = {}
 
 
 class ActorUnavailableError(Exception):
@@ -67,9 +71,20 @@ def connect(address: str, namespace: str = NAMESPACE) -> None:
         raise ConnectionError(f"Ray at {address} cannot be joined: {error}") from error
 
 
+def connected() -> bool:
+    """Whether this process is part of a cluster (tasks and actors always are)."""
+    return bool(ray.is_initialized())
+
+
+def own_node_id() -> str:
+    """The id of the node on which this process runs."""
+    return str(ray.get_runtime_context().get_node_id())
+
+
 def disconnect() -> None:
     """Leave the cluster. Detached actors and Serve stay."""
     _handles.clear()
+    _served.clear()
     ray.shutdown()
 
 
@@ -87,6 +102,11 @@ def own_labels() -> dict[str, str]:
     return {key: str(value) for key, value in labels.items()}
 
 
+def own_address() -> str:
+    """The address by which the cluster knows the node on which this process runs."""
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+
 def own_actor_id() -> str:
     """The id of the actor that runs here; a restart keeps it."""
     return str(ray.get_runtime_context().get_actor_id())
@@ -100,8 +120,10 @@ def ensure_actor(
     label_selector: Mapping[str, str] | None = None,
     env: Mapping[str, str] | None = None,
     max_concurrency: int = 1000,
+    node_id: str | None = None,
 ) -> None:
-    """See that a detached actor of class `cls` exists under `name`; an existing one keeps its arguments.
+    """See that a detached actor of class `cls` exists under `name`; an existing one keeps its arguments. With `node_id`
+    it runs on that node and dies for good with it.
 
     It does not wait for the actor: a selector which no node matches waits for ever without an error. Retries are the
     journal's business, so a call is never run twice by Ray (`max_task_retries=0`).
@@ -118,6 +140,8 @@ def ensure_actor(
     }
     if label_selector:
         options["label_selector"] = dict(label_selector)
+    if node_id:
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=node_id, soft=False)
     if env:
         options["runtime_env"] = {"env_vars": dict(env)}
     ray.remote(cls).options(**options).remote(*args)
@@ -217,7 +241,42 @@ def _first_line(error: Exception) -> str:
 
 
 class _Api:
-    """The class that Serve deploys; the ASGI application is all there is to it."""
+    """The class that Serve deploys. Requests come over HTTP or, from programs of the cluster, as calls."""
+
+    _asgi_app: Any  # Serve's own name for what the builder returned
+
+    async def ask(self, method: str, path: str, headers: dict[str, str], content: bytes) -> tuple[int, Any, bytes]:
+        """The application's answer to a request that did not come over HTTP: status, headers (lower case), body."""
+        return await answer_of(self._asgi_app, method, path, headers, content)
+
+
+async def ask_http(
+    method: str, path: str, headers: dict[str, str], content: bytes, timeout_seconds: float
+) -> tuple[int, dict[str, str], bytes]:
+    """Have a replica of the deployed application answer a request: status, headers (lower case), body.
+
+    Raises NotSentError, OutcomeUnknownError.
+    """
+    from ray import serve
+    from ray.serve.exceptions import RayServeException
+
+    try:
+        handle = _served.get(NAMESPACE)
+        if handle is None:
+            handle = await asyncio.to_thread(serve.get_app_handle, NAMESPACE)
+            _served[NAMESPACE] = handle
+        response = handle.ask.remote(method, path, headers, content)  # type: ignore[union-attr]
+    except (RayServeException, ray_errors.RayError, ValueError) as error:
+        _served.clear()
+        raise NotSentError(f"the API is not there: {_first_line(error)}") from error
+    try:
+        answer: tuple[int, dict[str, str], bytes] = await asyncio.wait_for(response, timeout_seconds)
+    except TimeoutError as error:
+        raise OutcomeUnknownError(f"the API did not answer within {timeout_seconds:g} s") from error
+    except (RayServeException, ray_errors.RayError) as error:
+        _served.clear()
+        raise OutcomeUnknownError(f"the API went away: {_first_line(error)}") from error
+    return answer
 
 
 def deploy_http(

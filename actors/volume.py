@@ -12,8 +12,9 @@ from actors.volume_host import VolumeHost
 from cluster import logs
 from cluster.services.report import ServiceReport
 from cluster.settings import BackendSettings
+from drivers import export_registry
 from drivers.registry import create
-from drivers.vocabulary import InventoryItem
+from drivers.vocabulary import ConnectionItem, InventoryItem
 
 _REPORT_SECONDS = 30.0
 
@@ -36,6 +37,12 @@ class VolumeActor:
                 node_labels=labels,
                 heartbeat=heartbeat,
                 report=_report,
+                exports=[
+                    export_registry.create(
+                        name, backend.export_options.get(name, {}), directory, backend_name, host_name
+                    )
+                    for name in backend.exports
+                ],
             )
             self._loops = [watch(self._host.serve(), "volume")]
 
@@ -46,6 +53,10 @@ class VolumeActor:
     async def inventory(self, epoch: int) -> list[InventoryItem]:
         """See VolumeHost.inventory."""
         return await self._host.inventory(epoch=epoch)
+
+    async def connections(self, epoch: int) -> list[ConnectionItem]:
+        """See VolumeHost.connections."""
+        return await self._host.connections(epoch=epoch)
 
 
 async def _report(report: ServiceReport) -> None:

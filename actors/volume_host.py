@@ -6,17 +6,21 @@ The plain class behind the volume actor; no Ray. Holds no records: all it knows 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
+from actors.exporting import Exporting
 from cluster.services.report import ServiceReport
-from drivers.protocols import Backend, Clones, Fences, Snapshots
+from drivers.protocols import Backend, Clones, Export, Fences, Snapshots
 from drivers.vocabulary import (
     BackendUnavailableError,
+    ConnectionItem,
     InventoryItem,
+    PoolReport,
     StaleEpochError,
     StorageError,
     UncertainError,
@@ -49,9 +53,11 @@ class VolumeHost:
         node_labels: Mapping[str, str],
         heartbeat: float,
         report: Callable[[ServiceReport], Awaitable[None]],
+        exports: Sequence[Export] = (),
     ) -> None:
         self.host = host
         self._backend = backend
+        self._exporting = Exporting(host, backend, exports)
         self._zone = availability_zone
         self._labels = dict(node_labels)
         self._heartbeat = heartbeat
@@ -81,20 +87,42 @@ class VolumeHost:
             self._storage_errors_only(method),
         ):
             await self._admit(epoch)
-            protocol = _CALLS.get(method)
-            if protocol is None or not isinstance(self._backend, protocol):
-                raise UnsupportedError(f"backend {self.host} cannot do {method}")
+            act = self._act(method, pool, args)
             try:
                 # Nothing is awaited between the epoch's check and here. A call of an older epoch that passed it before
                 # a newer epoch came may still wait in the driver for its turn on the object. That does no harm: a
                 # driver takes the calls on one object in the order they were made, so the newer epoch's call finds
                 # what the older one left.
-                observed = await getattr(self._backend, method)(pool, *args)
+                observed = await act()
             except StorageError as error:
                 log.warning("driver.refused", method=method, pool=pool, error=f"{type(error).__name__}: {error}")
                 raise
             log.info("driver.done", method=method, pool=pool)
             return observed
+
+    def _act(self, method: str, pool: str, args: tuple[Any, ...]) -> Callable[[], Awaitable[Any]]:
+        """What the call `method` does, by the backend or by its exports."""
+        if method == "ensure_connection":
+            return lambda: self._exporting.ensure_connection(pool, *args)
+        if method == "ensure_connection_absent":
+            return lambda: self._exporting.ensure_connection_absent(*args)
+        protocol = _CALLS.get(method)
+        if protocol is None or not isinstance(self._backend, protocol):
+            raise UnsupportedError(f"backend {self.host} cannot do {method}")
+        if method == "ensure_size":
+            return lambda: self._grow(pool, *args)
+        return lambda: getattr(self._backend, method)(pool, *args)
+
+    async def _grow(self, pool: str, volume_id: str, size_gib: int) -> Any:
+        observed = await self._backend.ensure_size(pool, volume_id, size_gib)
+        await self._exporting.resized(pool, volume_id)
+        return observed
+
+    async def connections(self, *, epoch: int) -> list[ConnectionItem]:
+        """Every connection that its exports serve. Raises as `call` does."""
+        with self._storage_errors_only("connections"):
+            await self._admit(epoch)
+            return await self._exporting.connections()
 
     async def inventory(self, *, epoch: int) -> list[InventoryItem]:
         """Every whole object of the backend. Raises as `call` does."""
@@ -149,6 +177,7 @@ class VolumeHost:
             log.info("backend.open", host=self.host)
 
     async def _close(self) -> None:
+        await self._exporting.close()
         try:
             await self._backend.close()
         except Exception:  # it counts as closed all the same, and the next beat opens it again
@@ -165,6 +194,8 @@ class VolumeHost:
         """Open the storage if it is not, measure the pools, report."""
         if self._closed_because is not None:
             await self._open()
+        if self._closed_because is None:
+            await self._exporting.open()
         try:
             pools = await self._backend.pools() if self._closed_because is None else []
         except Exception as error:
@@ -177,12 +208,20 @@ class VolumeHost:
             availability_zone=self._zone,
             node_labels=self._labels,
             backend_up=self._closed_because is None,
-            pools=pools,
+            pools=[self._reachable(pool) for pool in pools],
         )
         try:
             await self._report(report)
         except Exception as error:  # the scheduler may be away; the next beat tells it again
             log.warning("backend.unheard", host=self.host, error=f"{type(error).__name__}: {error}")
+
+    def _reachable(self, pool: PoolReport) -> PoolReport:
+        """The pool as its consumers reach it: by the exports, where there are any."""
+        protocols = self._exporting.protocols
+        if not protocols:
+            return pool
+        can = replace(pool.capabilities, storage_protocol=protocols[0], protocols=protocols, multiattach=True)
+        return replace(pool, capabilities=can)
 
 
 def _defect(error: Exception) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True, slots=True)
 class Caller:
     """The authenticated caller of one request. `project_id` is the project the token is for; `is_admin` lets it see
-    and act beyond that project; `request_id` (`req-<uuid>`) runs through the journal to the driver's log lines."""
+    and act beyond that project; `is_service`: another service of the cloud sent the request on (it came with a valid
+    service token); `request_id` (`req-<uuid>`) runs through the journal to the driver's log lines."""
 
     user_id: str
     project_id: str
@@ -18,3 +19,4 @@ class Caller:
     global_request_id: str | None = None
     user_name: str | None = None
     project_name: str | None = None
+    is_service: bool = False

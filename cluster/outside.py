@@ -6,6 +6,7 @@ Everything in `cluster/` takes an `Outside`, so that a test or a simulation can 
 from __future__ import annotations
 
 import random
+import secrets
 import time
 import uuid
 from collections.abc import Callable
@@ -25,15 +26,20 @@ def _uuid() -> str:
     return str(uuid.uuid4())
 
 
+def _secret() -> str:
+    return secrets.token_hex(32)
+
+
 @dataclass(frozen=True)
 class Outside:
-    """Clock (`seconds` since the epoch, UTC; `monotonic` seconds for spans of time), ids (lower-case UUIDs) and
-    randomness."""
+    """Clock (`seconds` since the epoch, UTC; `monotonic` seconds for spans of time), ids (lower-case UUIDs),
+    randomness, and secrets (32 bytes that nobody can guess, as hexadecimal)."""
 
     seconds: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     new_id: Callable[[], str] = _uuid
     random: random.Random = field(default_factory=random.Random)
+    new_secret: Callable[[], str] = field(default=_secret, repr=False)
 
     def now(self) -> str:
         """The present moment as a wire time."""

@@ -48,7 +48,9 @@ class IdentityMode(StrEnum):
 
 class IdentitySettings(_Frozen):
     """Identity. `token_seconds` is the life of an embedded token; the `keystone_*` values are the service user with
-    which tokens are validated; `cache_seconds` is how long a validation may be remembered."""
+    which tokens are validated; `cache_seconds` is how long a validation may be remembered. `cluster_user` is the
+    embedded user as whom programs of the Ray cluster (tasks, jobs) act that bring no user of their own; "" lets none of
+    them in: whoever may run tasks has the cluster's token, and could read that user's password on the head anyway."""
 
     mode: IdentityMode = IdentityMode.EMBEDDED
     token_seconds: int = Field(default=3600, ge=1, le=7 * 86400)
@@ -59,6 +61,7 @@ class IdentitySettings(_Frozen):
     keystone_user_domain: str = "Default"
     keystone_project_domain: str = "Default"
     cache_seconds: int = Field(default=60, ge=0, le=3600)
+    cluster_user: str = Field(default="admin", max_length=255)
 
     @model_validator(mode="after")
     def _keystone_is_whole(self) -> Self:
@@ -69,12 +72,24 @@ class IdentitySettings(_Frozen):
 
 class BackendSettings(_Frozen):
     """A backend: its driver, the driver's own options, and which nodes run it (Ray label selector;
-    empty: all nodes)."""
+    empty: all nodes). `exports` are the ways by which consumers may reach its volumes, the preferred one first;
+    `export_options` are each export's own."""
 
     driver: str = "reflink"
     label_selector: dict[str, str] = Field(default_factory=dict)
     availability_zone: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+    exports: list[str] = Field(default_factory=lambda: ["local"])
+    export_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _exports_fit(self) -> Self:
+        if len(set(self.exports)) != len(self.exports):
+            raise ValueError("exports names an export twice")
+        unknown = sorted(self.export_options.keys() - set(self.exports))
+        if unknown:
+            raise ValueError(f"export_options are for {', '.join(unknown)}, which exports does not name")
+        return self
 
 
 class QuotaSettings(_Frozen):

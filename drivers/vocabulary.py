@@ -149,7 +149,8 @@ class InventoryItem:
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a backend can do, as data. `shares_extents`: snapshots and clones cost no copy. `thin`: unwritten blocks
-    take no room."""
+    take no room. `protocols`: all ways by which consumers reach its volumes, when there are more than
+    `storage_protocol`."""
 
     storage_protocol: str
     vendor_name: str
@@ -158,6 +159,7 @@ class Capabilities:
     shares_extents: bool
     online_extend: bool = True
     multiattach: bool = False
+    protocols: tuple[str, ...] = ()
     extra: dict[str, str | int | float | bool] = field(default_factory=dict)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import serve_app.attachments.routes
 import serve_app.availability_zones.routes
 import serve_app.default_types.routes
 import serve_app.extensions.routes
 import serve_app.limits.routes
 import serve_app.messages.routes
 import serve_app.pools.routes
+import serve_app.qos_specs.routes
 import serve_app.quota_classes.routes
 import serve_app.quotas.routes
 import serve_app.resource_filters.routes
@@ -18,8 +20,9 @@ import serve_app.snapshots.routes
 import serve_app.versions.routes
 import serve_app.volume_types.routes
 import serve_app.volumes.routes
-from cluster.settings import IdentityMode
+from cluster.settings import IdentityMode, Settings
 from serve_app.identity.authenticator import Authenticator
+from serve_app.identity.compute import Nova
 from serve_app.identity.embedded import EmbeddedAuthenticator
 from serve_app.identity.keystone import KeystoneAuthenticator
 from serve_app.identity.keystone_site import KeystoneSite
@@ -30,7 +33,7 @@ from serve_app.identity.tokens import TokenSigner
 from serve_app.wire.dispatch import Dispatch
 from serve_app.wire.exchange import Answerer, App
 from serve_app.wire.openapi import OpenApi
-from serve_app.wire.route import Action, Room, Route
+from serve_app.wire.route import Action, Room, Route, Servers
 from serve_app.wire.site import Site
 
 ROUTES: tuple[Route, ...] = (
@@ -38,8 +41,10 @@ ROUTES: tuple[Route, ...] = (
     *serve_app.extensions.routes.ROUTES,
     *serve_app.volumes.routes.ROUTES,
     *serve_app.snapshots.routes.ROUTES,
+    *serve_app.attachments.routes.ROUTES,
     *serve_app.volume_types.routes.ROUTES,
     *serve_app.default_types.routes.ROUTES,
+    *serve_app.qos_specs.routes.ROUTES,
     *serve_app.services.routes.ROUTES,
     *serve_app.pools.routes.ROUTES,
     *serve_app.limits.routes.ROUTES,
@@ -52,6 +57,7 @@ ROUTES: tuple[Route, ...] = (
 ACTIONS: tuple[Action, ...] = (
     *serve_app.volumes.routes.ACTIONS,
     *serve_app.snapshots.routes.ACTIONS,
+    *serve_app.attachments.routes.ACTIONS,
     *serve_app.volume_types.routes.ACTIONS,
 )
 
@@ -65,6 +71,14 @@ def authenticator_of(room: Room) -> Authenticator:
         return KeystoneAuthenticator(settings.identity)
     signer = TokenSigner(ensure_signing_key(settings.state_dir))
     return EmbeddedAuthenticator(room.store, room.outside, signer, f"{settings.endpoint}/identity/v3")
+
+
+def servers_of(settings: Settings) -> Servers | None:
+    """Whom to ask whether a server uses a volume: only a cloud with a Keystone can have a Nova."""
+    identity = settings.identity
+    if identity.mode is not IdentityMode.KEYSTONE or identity.keystone_url is None:
+        return None
+    return Nova(identity.keystone_url, settings.region).attachment
 
 
 def build(

@@ -31,5 +31,6 @@ def build_app(settings_path: str) -> App:
         settings=settings,
         outside=Outside(),
         ring=lambda: ray_port.ring(CONDUCTOR, "wake"),
+        servers=app.servers_of(settings),
     )
     return app.build(room, app.authenticator_of(room))

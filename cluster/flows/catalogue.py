@@ -6,12 +6,14 @@ from collections.abc import Mapping
 
 from cluster.flows import (
     adopt_orphan,
+    close_connection,
     create_snapshot,
     create_volume,
     delete_orphan,
     delete_snapshot,
     delete_volume,
     extend_volume,
+    open_connection,
 )
 from cluster.flows.run import Flow
 
@@ -25,5 +27,7 @@ FLOWS: Mapping[str, Flow] = {
         delete_snapshot,
         adopt_orphan,
         delete_orphan,
+        open_connection,
+        close_connection,
     )
 }

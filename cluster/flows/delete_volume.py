@@ -1,4 +1,4 @@
-"""`volume.delete`: remove the snapshots that go with it, remove the volume, remove the rows.
+"""`volume.delete`: end connections that are left, remove the snapshots that go with it, the volume, the rows.
 
 Args: `snapshots`, the ids that a cascade takes along (their rows are `deleting` since the request).
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, delete, update
+from sqlalchemy import Connection, delete, select, update
 from sqlmodel import col
 
+from cluster.attachments.records import Attachment, VolumeConnection
 from cluster.flows import subjects
 from cluster.flows.run import Failure, Flow, Result, Run
 from cluster.messages.catalogue import Action, Detail
@@ -24,12 +25,17 @@ KIND = "volume.delete"
 async def forward(run: Run) -> None:
     """Remove the bytes, then the rows: a crash between leaves rows that still say `deleting`."""
     volume = await run.read(lambda db: subjects.volume_row(db, run.entry.resource_id))
+    connections = await run.read(lambda db: _connections(db, run.entry.resource_id))
     snapshots: list[str] = list(run.entry.args.get("snapshots") or [])
 
     def rows(db: Connection, _result: Result) -> None:
         db.execute(delete(Snapshot).where(col(Snapshot.id).in_(snapshots)))
+        db.execute(delete(VolumeConnection).where(col(VolumeConnection.volume_id) == run.entry.resource_id))
+        db.execute(delete(Attachment).where(col(Attachment.volume_id) == run.entry.resource_id))
         db.execute(delete(Volume).where(col(Volume.id) == run.entry.resource_id))
 
+    if connections:
+        await run.step("disconnect", lambda: _disconnect(run, volume, connections))
     if snapshots:
         await run.step("remove-snapshots", lambda: _remove_snapshots(run, volume, snapshots))
     await run.last_step("remove", lambda: _remove(run, volume), rows)
@@ -55,6 +61,18 @@ async def undo(run: Run, failure: Failure) -> None:
     await run.fail(failure, record)
 
 
+def _connections(db: Connection, volume_id: str) -> list[str]:
+    return list(db.scalars(select(col(VolumeConnection.id)).where(col(VolumeConnection.volume_id) == volume_id)))
+
+
+async def _disconnect(run: Run, volume: Mapping[str, Any], connections: list[str]) -> Result:
+    if volume["host"]:
+        backend = run.backend(volume["host"])
+        for connection_id in connections:
+            await backend.ensure_connection_absent(connection_id, volume["id"])
+    return {}
+
+
 async def _remove_snapshots(run: Run, volume: Mapping[str, Any], snapshots: list[str]) -> Result:
     if volume["host"]:
         backend = run.backend(volume["host"])
@@ -69,4 +87,4 @@ async def _remove(run: Run, volume: Mapping[str, Any]) -> Result:
     return {}
 
 
-FLOW = Flow(KIND, ("remove-snapshots", "remove"), ("fail",), forward, undo)
+FLOW = Flow(KIND, ("disconnect", "remove-snapshots", "remove"), ("fail",), forward, undo)

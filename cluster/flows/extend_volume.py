@@ -26,12 +26,14 @@ async def forward(run: Run) -> None:
     size_gib: int = run.entry.args["size_gib"]
 
     def record(db: Connection, _result: Result) -> None:
+        # As it is now: attachments came and went meanwhile.
+        before = subjects.volume_row(db, run.entry.resource_id)["previous_status"]
         subjects.set_volume(
             db,
             run,
             size_gib=size_gib,
             target_size_gib=None,
-            status=volume["previous_status"] or VolumeStatus.AVAILABLE,
+            status=before or VolumeStatus.AVAILABLE,
             previous_status=None,
         )
 

@@ -9,7 +9,15 @@ from __future__ import annotations
 from typing import Protocol
 
 from cluster.scheduling.request import PlacementRequest
-from drivers.vocabulary import InventoryItem, Observed, SnapshotSpec, VolumeSpec
+from drivers.vocabulary import (
+    ConnectionInfo,
+    ConnectionItem,
+    ConnectionSpec,
+    InventoryItem,
+    Observed,
+    SnapshotSpec,
+    VolumeSpec,
+)
 
 
 class SchedulerPort(Protocol):
@@ -46,6 +54,10 @@ class BackendPort(Protocol):
 
     async def ensure_snapshot_absent(self, spec: SnapshotSpec) -> None: ...
 
+    async def ensure_connection(self, spec: ConnectionSpec) -> ConnectionInfo: ...
+
+    async def ensure_connection_absent(self, connection_id: str, volume_id: str) -> None: ...
+
 
 class Ports(Protocol):
     """Everything a flow may call. `backend` names the pool (`host@backend#pool`), and the operation for which it is
@@ -56,6 +68,10 @@ class Ports(Protocol):
 
     async def inventory(self, service: str, *, epoch: int) -> list[InventoryItem]:
         """Every whole object that the backend `host@backend` holds."""
+        ...
+
+    async def connections(self, service: str, *, epoch: int) -> list[ConnectionItem]:
+        """Every connection that the exports of the backend `host@backend` serve."""
         ...
 
     def backend(self, host: str, *, epoch: int, request_id: str, resource_id: str) -> BackendPort: ...

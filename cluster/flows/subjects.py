@@ -93,9 +93,15 @@ _DETAILS = {
 
 
 def explain(
-    db: Connection, run: Run, failure: Failure, action: Action, detail: Detail, kind: ResourceType = ResourceType.VOLUME
+    db: Connection,
+    run: Run,
+    failure: Failure,
+    action: Action,
+    detail: Detail,
+    kind: ResourceType = ResourceType.VOLUME,
+    resource_id: str | None = None,
 ) -> None:
-    """Leave the user a message: what failed, and why in words."""
+    """Leave the user a message: what failed, and why in words. `resource_id` None: the run's resource."""
     tell(
         db,
         run.context.outside,
@@ -105,6 +111,6 @@ def explain(
         action=Action.SCHEDULE_ALLOCATE_VOLUME if failure.error == "NoPlacementError" else action,
         detail=_DETAILS.get(failure.error, detail),
         resource_type=kind,
-        resource_id=run.entry.resource_id,
+        resource_id=resource_id or run.entry.resource_id,
         reason=failure.message,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
@@ -13,6 +14,15 @@ from cluster.caller import Caller
 from cluster.errors import InvalidStateError
 from cluster.journal.records import Operation, OperationState
 from cluster.outside import Outside
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOperation:
+    """An operation under way, as those see it who find it in their way."""
+
+    id: str
+    kind: str
+    args: Mapping[str, Any]
 
 
 def open_operation(
@@ -70,3 +80,13 @@ def live_among(db: Connection, resource_ids: Sequence[str], doing: str | None = 
         col(Operation.resource_id).in_(resource_ids), col(Operation.state) == OperationState.LIVE
     )
     return list(db.scalars(live if doing is None else live.where(col(Operation.kind) == doing)))
+
+
+def live_operation(db: Connection, resource_id: str) -> LiveOperation | None:
+    """The operation that is working on the resource."""
+    row = db.execute(
+        select(col(Operation.id), col(Operation.kind), col(Operation.args)).where(
+            col(Operation.resource_id) == resource_id, col(Operation.state) == OperationState.LIVE
+        )
+    ).first()
+    return None if row is None else LiveOperation(row.id, row.kind, row.args)

@@ -139,3 +139,14 @@ def forget(db: Connection, before: str) -> None:
     old = select(_OP.c.id).where(_OP.c.state != OperationState.LIVE, _OP.c.finished_at < before)
     db.execute(delete(OperationStep).where(_STEP.c.operation_id.in_(old)))
     db.execute(delete(Operation).where(_OP.c.state != OperationState.LIVE, _OP.c.finished_at < before))
+
+
+def last_end(db: Connection, resource_id: str, before: str) -> OperationState | None:
+    """How the last operation on the resource that has ended, other than `before`, ended; None when there is none."""
+    state = db.scalar(
+        select(_OP.c.state)
+        .where(_OP.c.resource_id == resource_id, _OP.c.state != OperationState.LIVE, _OP.c.id != before)
+        .order_by(_OP.c.finished_at.desc())
+        .limit(1)
+    )
+    return None if state is None else OperationState(state)

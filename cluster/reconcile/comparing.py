@@ -1,5 +1,7 @@
 """The comparison itself, pure: rows on one side, inventory on the other. Knows no SQL and no actor.
 
+`attaching` and `detaching` are no transitional states: they are its consumer's, who may take any time.
+
 A resource is *settled* when its state is not transitional and no operation on it is live. Only what was settled, with
 the same row, both before and after the inventory was taken is judged; the rest is somebody's work under way.
 """
@@ -16,10 +18,10 @@ from drivers.vocabulary import InventoryItem, ObjectKind
 TRANSITIONAL: Mapping[ObjectKind, frozenset[str]] = {
     ObjectKind.VOLUME: frozenset(
         {
-            VolumeStatus.CREATING, VolumeStatus.DELETING, VolumeStatus.EXTENDING, VolumeStatus.ATTACHING,
-            VolumeStatus.DETACHING, VolumeStatus.RETYPING, VolumeStatus.DOWNLOADING, VolumeStatus.UPLOADING,
-            VolumeStatus.REVERTING, VolumeStatus.MANAGING, VolumeStatus.UNMANAGING, VolumeStatus.BACKING_UP,
-            VolumeStatus.RESTORING_BACKUP, VolumeStatus.ERROR_MANAGING_DELETING,
+            VolumeStatus.CREATING, VolumeStatus.DELETING, VolumeStatus.EXTENDING, VolumeStatus.RETYPING,
+            VolumeStatus.DOWNLOADING, VolumeStatus.UPLOADING, VolumeStatus.REVERTING, VolumeStatus.MANAGING,
+            VolumeStatus.UNMANAGING, VolumeStatus.BACKING_UP, VolumeStatus.RESTORING_BACKUP,
+            VolumeStatus.ERROR_MANAGING_DELETING,
         }
     ),
     ObjectKind.SNAPSHOT: frozenset(

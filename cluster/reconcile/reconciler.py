@@ -1,6 +1,7 @@
 """Comparing and mending: a row without its object becomes `error` with a message, an object without a row an orphan.
 
-Run by the conductor under its lease; every write is fenced by the lease's epoch. Nothing on a backend is touched.
+Run by the conductor under its lease; every write is fenced by the lease's epoch. No object of a backend is touched;
+connections are mended (`cluster.reconcile.connections`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, cast
 import structlog
 from sqlalchemy import Connection, Table, delete, exists, insert, select, update
 
+from cluster.attachments.standing import settle
 from cluster.flows.orphan_subject import has_row
 from cluster.flows.run import Context
 from cluster.journal import ledger
@@ -19,6 +21,7 @@ from cluster.journal.records import Operation, OperationState
 from cluster.messages.catalogue import Action, Detail, ResourceType
 from cluster.messages.intents import tell
 from cluster.reconcile.comparing import TRANSITIONAL, Differences, Known, compare
+from cluster.reconcile.connections import ConnectionKeeper
 from cluster.reconcile.records import Orphan
 from cluster.scheduling.host_name import service_of
 from cluster.services.records import Service
@@ -41,6 +44,7 @@ class Reconciler:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._connections = ConnectionKeeper(context)
 
     async def round(self, epoch: int) -> None:
         """Look at every living volume service once. A service that does not answer is passed over: its work stays
@@ -60,6 +64,7 @@ class Reconciler:
     async def _guarded(self, service: str, epoch: int) -> None:
         try:
             await self.service(service, epoch)
+            await self._connections.service(service, epoch)
         except StorageError as error:
             log.warning("reconcile.unanswered", host=service, error=str(error))
 
@@ -110,6 +115,8 @@ class Reconciler:
         for one, there in differences.stranded:
             truth = "available" if there else "error"
             if self._set(db, one, truth):
+                if there and one.kind is ObjectKind.VOLUME:
+                    settle(db, self._context.outside, one.id)
                 where = "is whole on its backend" if there else "is not on its backend"
                 self._tell(db, one, f"It was {one.status} and nothing worked on it. The {one.kind} {where}.")
         self._remember(db, service, differences.orphans, {item.id for item in found})

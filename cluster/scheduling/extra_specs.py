@@ -103,7 +103,7 @@ class Requirement:
         """The requirement that the spec `key` = `wanted` makes of the capability at `path`."""
         test = matcher(wanted)
         if path == ("storage_protocol",):
-            return cls(key, path, wanted, lambda found: test(protocol_variants(str(found)) if found else None))
+            return cls(key, path, wanted, lambda found: test(_spellings(found)))
         return cls(key, path, wanted, test)
 
     def met_by(self, pool: PoolState) -> bool:
@@ -132,6 +132,14 @@ class Requirement:
         for part in self.path[1:]:
             found = found.get(part) if isinstance(found, Mapping) else None
         return found
+
+
+def _spellings(found: object) -> tuple[str, ...] | None:
+    """All spellings of a protocol, or of several."""
+    if not found:
+        return None
+    named = found if isinstance(found, (list, tuple)) else (found,)
+    return tuple(spelling for name in named for spelling in protocol_variants(str(name)))
 
 
 def requirements(specs: Mapping[str, str]) -> tuple[Requirement, ...]:

@@ -194,7 +194,13 @@ def _lasting(can: Capabilities) -> dict[str, object]:
         **{name: value for name, value in can.extra.items() if name not in _MEASURED and ":" not in name},
         "vendor_name": can.vendor_name,
         "driver_version": can.driver_version,
-        "storage_protocol": protocol_variants(can.storage_protocol)[0],
+        "storage_protocol": _protocol(can),
         "multiattach": can.multiattach,
         "online_extend_support": can.online_extend,
     }
+
+
+def _protocol(can: Capabilities) -> object:
+    """The protocol, or all of them when there are several, as Cinder's drivers may report it."""
+    names = tuple(protocol_variants(name)[0] for name in can.protocols or (can.storage_protocol,))
+    return names if len(names) > 1 else names[0]

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import Connection, delete, update
+from sqlalchemy import Connection, delete, select, update
 
+from cluster.attachments.queries import CONNECTION
 from cluster.caller import Caller
 from cluster.journal.intents import live_among, open_operation, refuse_while_live
 from cluster.outside import Outside
@@ -63,6 +64,8 @@ def delete_volume(
             f"Volume {volume_id} is being copied to volume {', '.join(copies)}; delete it when that has settled."
         )
     refuse_while_live(db, "volume", ids)
+    connections = list(db.scalars(select(CONNECTION.c.id).where(CONNECTION.c.volume_id == volume_id)))
+    refuse_while_live(db, "connection", connections)
     status = row["status"]
     managing = status == VolumeStatus.ERROR_MANAGING
     now = VolumeStatus.ERROR_MANAGING_DELETING if managing else VolumeStatus.DELETING

@@ -11,8 +11,10 @@ from typing import Any, Final, cast
 
 from sqlalchemy import Connection, update
 
+from cluster.attachments.letting_go import let_go_all
 from cluster.caller import Caller
 from cluster.errors import InvalidInputError, NotFoundError
+from cluster.journal.outcome import Work
 from cluster.outside import Outside
 from cluster.volumes import queries
 from cluster.volumes.queries import VOLUME, VolumeRow
@@ -98,8 +100,10 @@ def reset_status(
     status: str | None = None,
     attach_status: str | None = None,
     migration_status: str | None = None,
-) -> None:
-    """Write the states an operator asks for; nothing else is touched, and an operation under way goes on.
+) -> Work | None:
+    """Write the states an operator asks for; an operation under way goes on. With the attach status `detached` every
+    attachment and connection of the volume is ended: what is returned sees to those that an export serves. Nothing
+    else is touched.
 
     `migration_status` "none" clears it. Raises NotFoundError; InvalidInputError for `deleting`, and for `in-use`
     without an attachment. Cinder also means to refuse `error_deleting` and `detaching`, but does not.
@@ -118,7 +122,10 @@ def reset_status(
             changes["admin_metadata"] = {k: v for k, v in row["admin_metadata"].items() if k != "attached_mode"}
     if migration_status:
         changes["migration_status"] = None if migration_status == "none" else migration_status
+    # The asked-for states are written last: they hold, whatever the end of an attachment makes of the volume.
+    work = let_go_all(db, outside, caller, volume_id) if attach_status == AttachStatus.DETACHED else None
     _write(db, row, changes)
+    return work
 
 
 def _open_metadata(db: Connection, caller: Caller, volume_id: str, doing: str) -> VolumeRow:

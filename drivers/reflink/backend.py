@@ -39,7 +39,8 @@ EXTENT_BYTES: Final = 1 << 20
 
 
 class ReflinkBackend:
-    """Volumes as sparse raw files of `directory`, one pool named `pool_name`; implements Backend, Snapshots, Clones.
+    """Volumes as sparse raw files of `directory`, one pool named `pool_name`; implements Backend, Snapshots, Clones,
+    Fences and Files.
 
     `identity_file`, outside the pool, remembers the pool's UUID so that an unmounted pool is not taken for an empty
     one. `ground` brings the file system when the pool has its own. `extent_bytes` is the extent-size hint asked of XFS
@@ -172,6 +173,10 @@ class ReflinkBackend:
     async def ensure_size(self, pool: str, volume_id: str, size_gib: int) -> Observed:
         """See `Backend`."""
         return await self._run(pool, (volume_id,), lambda: self._pool.ensure_size(volume_id, size_gib))
+
+    async def volume_path(self, pool: str, volume_id: str) -> Path:
+        """See `Files`."""
+        return await self._run(pool, (volume_id,), lambda: self._pool.volume_path(volume_id))
 
     async def admit(self, epoch: int) -> None:
         """See `Fences`."""

@@ -153,6 +153,13 @@ class Pool:
             self._volumes.resize(volume_id, size_bytes, attempt)
             return self._observed(self._volumes, volume_id, created=False)
 
+    def volume_path(self, volume_id: str) -> Path:
+        """See `Files.volume_path`."""
+        with self._attempt(f"finding volume {volume_id}"):
+            if self._volumes.look(volume_id) is None:
+                raise SourceMissingError(f"volume {volume_id} is not in pool {self.name}")
+            return self._volumes.path(volume_id)
+
     def ensure_snapshot(self, spec: SnapshotSpec) -> Observed:
         """See `Snapshots.ensure_snapshot`."""
 

@@ -28,6 +28,7 @@ SERVED = (
     ),
     Extension("os-quota-class-sets", "QuotaClasses", "Quota classes management support.", "2012-03-12T00:00:00+00:00"),
     Extension("os-quota-sets", "Quotas", "Quota management support.", "2011-08-08T00:00:00+00:00"),
+    Extension("qos-specs", "Qos_specs_manage", "QoS specs support.", "2013-08-02T00:00:00+00:00"),
     Extension(
         "OS-SCH-HNT", "SchedulerHints", "Pass arbitrary key/value pairs to the scheduler.", "2013-04-18T00:00:00+00:00"
     ),

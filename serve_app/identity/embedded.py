@@ -50,10 +50,12 @@ class EmbeddedAuthenticator:
     async def authenticate(
         self, headers: Mapping[str, str], request_id: str, global_request_id: str | None = None
     ) -> Caller:
-        """The caller that the embedded token is for. Raises Unauthorized."""
-        token = headers.get("x-auth-token")
+        """The caller that the embedded token is for; an X-Service-Token must be valid too, and with the role `service`
+        makes the request a service's. Raises Unauthorized."""
+        token, service = headers.get("x-auth-token"), headers.get("x-service-token")
         session = await self.session(token) if token is not None else None
-        if session is None:
+        behind = await self.session(service) if service else None
+        if session is None or (service and behind is None):
             raise Unauthorized(self.uri)
         standing = session.standing
         return Caller(
@@ -62,6 +64,7 @@ class EmbeddedAuthenticator:
             request_id=request_id,
             roles=standing.roles,
             is_admin="admin" in standing.roles,
+            is_service=behind is not None and "service" in behind.standing.roles,
             global_request_id=global_request_id,
             user_name=standing.user_name,
             project_name=standing.project_name,

@@ -48,8 +48,7 @@ class KeystoneAuthenticator:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._settings, self._seconds = settings, seconds
-        url = (settings.keystone_url or "").rstrip("/")
-        self._url = url if url.endswith("/v3") else f"{url}/v3"
+        self._url = identity_url(settings.keystone_url or "")
         self._client = httpx.AsyncClient(timeout=_TIMEOUT, transport=transport, trust_env=False)
         self._memory: Memory[Known | None] = Memory(settings.cache_seconds)
         self._own_token: str | None = None
@@ -64,11 +63,12 @@ class KeystoneAuthenticator:
         if known is None:
             raise Unauthorized(self._url)
         roles = known.roles
-        service = headers.get("x-service-token")
+        service, is_service = headers.get("x-service-token"), False
         if service:
             behind = await self._known(service)
             if behind is None:
                 raise Unauthorized(self._url)
+            is_service = "service" in behind.roles
             roles = roles | (behind.roles & {"service"})
         return Caller(
             user_id=known.user_id,
@@ -76,6 +76,7 @@ class KeystoneAuthenticator:
             request_id=request_id,
             roles=roles,
             is_admin="admin" in known.roles,
+            is_service=is_service,
             global_request_id=global_request_id,
             user_name=known.user_name,
             project_name=known.project_name,
@@ -150,6 +151,12 @@ class KeystoneAuthenticator:
         except httpx.HTTPError as error:
             _log.error("keystone unreachable", reason=type(error).__name__)
             raise Unavailable("The Keystone service is temporarily unavailable.") from error
+
+
+def identity_url(url: str) -> str:
+    """`url` of a Keystone with `/v3` behind it once."""
+    url = url.rstrip("/")
+    return url if url.endswith("/v3") else f"{url}/v3"
 
 
 def _known(token: Mapping[str, Any]) -> Known:

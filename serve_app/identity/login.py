@@ -33,6 +33,10 @@ async def create(call: IdentityCall) -> Reply:
         row = await _by_password(call, identity.password.user)
         user_id, generation, default = row["id"], row["generation"], row["default_project_id"]
         methods: tuple[str, ...] = ("password",)
+    elif identity.methods == ["cluster"] and call.from_cluster:
+        row = await _of_cluster(call)
+        user_id, generation, default = row["id"], row["generation"], row["default_project_id"]
+        methods = ("cluster",)
     elif identity.methods == ["token"] and identity.token is not None:
         parent = await call.authenticator.session(identity.token.id)
         if parent is None:
@@ -99,6 +103,15 @@ async def _by_password(call: IdentityCall, asked: schemas.LoginUser) -> Row:
     right = await call.passwords.verify(key, row["password_hash"] if row is not None else None, asked.password)
     if not right or row is None or not row["enabled"]:
         raise unauthorized()
+    return row
+
+
+async def _of_cluster(call: IdentityCall) -> Row:
+    """The user for programs of the Ray cluster; the cluster's own token is what let them in."""
+    name = call.room.settings.identity.cluster_user
+    row = await call.room.store.read(lambda db: queries.user_named(db, name)) if name else None
+    if row is None or not row["enabled"]:
+        raise IdentityFault(401, "The setting identity.cluster_user names no enabled user; log in with a password.")
     return row
 
 

@@ -49,7 +49,8 @@ class IdentityFault(Fault):
 
 @dataclass(frozen=True)
 class IdentityCall:
-    """One request to the embedded Keystone. `url` is `{base}/identity/v3`; `session` is there unless ANYONE may."""
+    """One request to the embedded Keystone. `url` is `{base}/identity/v3`; `session` is there unless ANYONE may;
+    `from_cluster` when it did not come over HTTP but from a program of the Ray cluster."""
 
     room: Room
     authenticator: EmbeddedAuthenticator
@@ -59,6 +60,7 @@ class IdentityCall:
     query: QueryParams
     url: str
     maybe_session: Session | None
+    from_cluster: bool = False
     body: Any = None
 
     @property

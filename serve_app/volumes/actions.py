@@ -1,5 +1,5 @@
-"""The actions of a volume (`POST /volumes/{volume_id}/action`) that need no attachment: extend, flags, states, image
-metadata, force delete."""
+"""The actions of a volume (`POST /volumes/{volume_id}/action`) on the volume itself: extend, flags, states, image
+metadata, force delete. Those on who has it are in `serve_app.attachments.actions`."""
 
 from __future__ import annotations
 
@@ -140,7 +140,8 @@ async def reset_status(call: Call) -> Reply:
     """os-reset_status."""
     body: ResetStatus = call.body
     room, volume_id, states = call.room, call.path["volume_id"], body.model_dump()
-    await room.store.write(lambda db: edits.reset_status(db, room.outside, call.caller, volume_id, **states))
+    if await room.store.write(lambda db: edits.reset_status(db, room.outside, call.caller, volume_id, **states)):
+        room.ring()
     return Reply(202)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from cluster.attachments.queries import AttachmentRow, of_volumes
 from cluster.errors import InvalidInputError, NotFoundError
 from cluster.volumes import edits, filters, intents, queries
 from cluster.volumes.choices import DefaultTypeMissingError
 from cluster.volumes.deletion import delete_volume
 from cluster.volumes.queries import VolumeRow
+from cluster.volumes.records import AttachStatus, VolumeStatus
+from serve_app.attachments import views as attachment_views
 from serve_app.identity.policy import allows
 from serve_app.volumes import actions, metadata, schemas, views
 from serve_app.volumes.filters import volume_filters
@@ -18,6 +22,7 @@ from serve_app.wire.faults import BadRequest, Fault, Forbidden, NotFound
 from serve_app.wire.paging import all_tenants, apply_page, boolean_of, next_links, page_of, with_count
 from serve_app.wire.route import Action, Call, Reply, Route
 
+_Attached = Mapping[str, list[AttachmentRow]]
 _SORT_KEYS: Final = frozenset(queries.SORTABLE)
 _MULTIATTACH: Final = (
     "multiattach parameter has been removed. The default behavior is to use multiattach enabled volume types. Contact "
@@ -28,18 +33,23 @@ _NO_IMAGE: Final = "Invalid image identifier or unable to access requested image
 
 async def index(call: Call) -> Reply:
     """GET /volumes."""
-    return await _list(call, views.summary(call), "volumes")
+    return await _list(call, "volumes")
 
 
 async def detail(call: Call) -> Reply:
     """GET /volumes/detail."""
-    return await _list(call, views.detail(call), "volumes/detail")
+    return await _list(call, "volumes/detail", detailed=True)
 
 
 async def show(call: Call) -> Reply:
     """GET /volumes/{volume_id}."""
-    row = await call.room.store.read(lambda db: queries.get(db, call.caller, call.path["volume_id"]))
-    return Reply(body={"volume": views.detail(call)(row)})
+
+    def work(db: Connection) -> tuple[VolumeRow, _Attached]:
+        row = queries.get(db, call.caller, call.path["volume_id"])
+        return row, _attached(db, [row])
+
+    row, attached = await call.room.store.read(work)
+    return Reply(body={"volume": _detail(call, attached)(row)})
 
 
 async def summary(call: Call) -> Reply:
@@ -68,8 +78,13 @@ async def update(call: Call) -> Reply:
     """PUT /volumes/{volume_id}."""
     body: schemas.UpdateBody = call.body
     room, changes = call.room, body.volume.changes()
-    row = await room.store.write(lambda db: edits.edit(db, room.outside, call.caller, call.path["volume_id"], changes))
-    return Reply(body={"volume": views.detail(call, extended=False)(row)})
+
+    def work(db: Connection) -> tuple[VolumeRow, _Attached]:
+        row = edits.edit(db, room.outside, call.caller, call.path["volume_id"], changes)
+        return row, _attached(db, [row])
+
+    row, attached = await room.store.write(work)
+    return Reply(body={"volume": _detail(call, attached, extended=False)(row)})
 
 
 async def delete(call: Call) -> Reply:
@@ -102,7 +117,21 @@ async def encryption_item(call: Call) -> Reply:
     return Reply()
 
 
-async def _list(call: Call, view: views.View, collection: str) -> Reply:
+def _attached(db: Connection, rows: Iterable[VolumeRow]) -> _Attached:
+    """The attachments of those of the volumes that may have any: none of a page is asked about alone."""
+    ids = [
+        row["id"]
+        for row in rows
+        if row["status"] != VolumeStatus.AVAILABLE or row["attach_status"] != AttachStatus.DETACHED
+    ]
+    return of_volumes(db, ids) if ids else {}
+
+
+def _detail(call: Call, attached: _Attached, *, extended: bool = True) -> views.View:
+    return views.detail(call, attachment_views.of_volumes(call.caller, attached), extended=extended)
+
+
+async def _list(call: Call, collection: str, *, detailed: bool = False) -> Reply:
     page, asked, everyone, counted = (
         page_of(call, _SORT_KEYS),
         volume_filters(call),
@@ -110,18 +139,20 @@ async def _list(call: Call, view: views.View, collection: str) -> Reply:
         with_count(call),
     )
 
-    def work(db: Connection) -> tuple[list[VolumeRow], int]:
+    def work(db: Connection) -> tuple[list[VolumeRow], int, _Attached]:
         marker = queries.sort_values(db, call.caller, page.marker) if page.marker is not None else None
         try:
             conditions = filters.conditions(asked)
         except filters.NothingMatchesError:
-            return [], 0
+            return [], 0, {}
         statement, parameters = queries.listing(call.caller, conditions, all_projects=everyone)
         total = queries.count(db, statement, parameters) if counted else 0
         paged = apply_page(statement, queries.SORTABLE, page, marker)
-        return queries.rows(db.execute(paged, parameters)), total
+        found = queries.rows(db.execute(paged, parameters))
+        return found, total, _attached(db, found) if detailed else {}
 
-    rows, total = await call.room.store.read(work)
+    rows, total, attached = await call.room.store.read(work)
+    view = _detail(call, attached) if detailed else views.summary(call)
     body: dict[str, Any] = {"volumes": [view(row) for row in rows]}
     body |= next_links(call, collection, page, rows, rows[-1]["id"] if rows else None)
     return Reply(body=body | ({"count": total} if counted else {}))

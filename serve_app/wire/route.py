@@ -27,14 +27,21 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+# Given the caller's token, a server's id and a volume's: the id of the attachment by which that server uses the volume,
+# or None. Raises Unavailable when nobody can say.
+Servers = Callable[[str, str, str], Awaitable[str | None]]
+
+
 @dataclass(frozen=True)
 class Room:
-    """What handlers work with. `ring` wakes the conductor and never waits for an answer."""
+    """What handlers work with. `ring` wakes the conductor and never waits for an answer; `servers` asks Nova, where the
+    cloud may have one."""
 
     store: Store
     settings: Settings
     outside: Outside
     ring: Callable[[], None]
+    servers: Servers | None = None
 
 
 @dataclass(frozen=True)

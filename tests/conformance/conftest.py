@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from actors import processes
+from drivers.protocols import Export
+from tests.conformance.export_harness import HARNESSES, ExportHarness, Place
 from tests.conformance.harness import FullBackend, Harness
 from tests.conformance.memory_harness import MemoryHarness
 from tests.conformance.reflink_harness import BtrfsHarness, Ext4Harness, XfsHarness
@@ -62,3 +65,23 @@ async def backend(harness: Harness) -> AsyncIterator[FullBackend]:
 def new_id() -> Callable[[], str]:
     """Another id at each call; ids of different test runs do not matter to one another."""
     return lambda: str(uuid.uuid4())
+
+
+@pytest.fixture(params=HARNESSES, ids=lambda harness: harness.name)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExportHarness]:
+    """One way of one export, in a place of its own, of which nothing is left."""
+    place = Place()
+    monkeypatch.setenv(processes.MARK, place.mark)
+    try:
+        yield request.param(place)
+    finally:
+        place.leave()
+
+
+@pytest_asyncio.fixture
+async def export(way: ExportHarness) -> AsyncIterator[Export]:
+    """That export, open."""
+    opened = way.export()
+    await opened.open()
+    yield opened
+    await opened.close()

@@ -13,6 +13,7 @@ from actors.volume_host import VolumeHost
 from cluster.services.report import ServiceReport
 from drivers.memory import MemoryBackend, MemoryStore
 from drivers.vocabulary import (
+    ConnectionItem,
     FinalError,
     InventoryItem,
     ObjectKind,
@@ -160,6 +161,10 @@ class HostActor:
     async def inventory(self, epoch: int) -> list[InventoryItem]:
         """See VolumeHost.inventory."""
         return await self.host.inventory(epoch=epoch)
+
+    async def connections(self, epoch: int) -> list[ConnectionItem]:
+        """See VolumeHost.connections."""
+        return await self.host.connections(epoch=epoch)
 
     async def _report(self, report: ServiceReport) -> None:
         await self._world.network.call(SCHEDULER, "report", report, timeout_seconds=30.0)

@@ -12,13 +12,18 @@ from pathlib import Path
 import pytest
 
 from actors.in_process import InProcessCluster
+from cluster.attachments import actions, intents
+from cluster.attachments.records import Attachment, VolumeConnection
+from cluster.attachments.standing import standing
 from cluster.flows.catalogue import FLOWS
 from cluster.reconcile.intents import adopt
 from cluster.reconcile.reconciler import Reconciler
 from cluster.reconcile.records import Orphan
 from cluster.settings import BackendSettings, Settings
+from cluster.volumes.deletion import delete_volume
 from drivers.memory import MemoryBackend
 from drivers.vocabulary import GIB, FinalError, NoSpaceError, VolumeSpec
+from tests.unit.attachments.memory_export import ExportStore, MemoryExport, PathBackend
 from tests.unit.flows.conftest import CALLER, SERVICE, Bench
 
 Point = tuple[str, str, str]
@@ -71,6 +76,48 @@ async def _adopt(bench: Bench) -> None:
     )
 
 
+async def _write(bench: Bench, intent: Callable[..., object], *args: object, **options: object) -> None:
+    outside = bench.cluster.outside
+    await bench.cluster.store.write(lambda db: intent(db, outside, CALLER, *args, **options) and None)
+
+
+async def _attached(bench: Bench) -> None:
+    await _volume(bench)
+    await _write(bench, intents.reserve, V1, connector={"host": "n1"})
+    await bench.cluster.settle()
+    await _write(bench, intents.complete, await _attachment(bench))
+
+
+async def _initialized(bench: Bench) -> None:
+    await _volume(bench)
+    await _write(bench, actions.initialize, V1, {"host": "n1"})
+    await bench.cluster.settle()
+
+
+async def _older(bench: Bench) -> None:
+    await _initialized(bench)
+    await _write(bench, actions.initialize, V1, {"host": "n2"})
+    await bench.cluster.settle()
+    await _write(bench, actions.attach, V1, instance_id="i", host_name=None, mountpoint="/dev/vdb")
+
+
+async def _attachment(bench: Bench) -> str:
+    [row] = await bench.rows(Attachment)
+    return str(row.id)
+
+
+async def _reserve(bench: Bench) -> None:
+    await _write(bench, intents.reserve, V1, connector={"host": "n1"})
+
+
+async def _disconnect(bench: Bench) -> None:
+    await _write(bench, intents.disconnect, await _attachment(bench))
+
+
+async def _connect(bench: Bench, host: str) -> None:
+    await _write(bench, intents.connect, await _attachment(bench), {"host": host})
+
+
 Script = Callable[[Bench], Awaitable[None]]
 # name → (what is there before, the request under test, what the backend holds in the end, the driver call that fails)
 SCRIPTS: dict[str, tuple[Script, Script, set[tuple[str, str, int]], str | None]] = {
@@ -115,6 +162,16 @@ SCRIPTS: dict[str, tuple[Script, Script, set[tuple[str, str, int]], str | None]]
         {("volume", V1, 1)},
         "ensure_volume_absent",
     ),
+    "attach": (_volume, _reserve, {("volume", V1, 1)}, None),
+    "attach-fails": (_volume, _reserve, {("volume", V1, 1)}, "ensure_connection"),
+    "attach-anew": (_attached, lambda b: _connect(b, "n2"), {("volume", V1, 1)}, None),
+    "attach-anew-fails": (_attached, lambda b: _connect(b, "n2"), {("volume", V1, 1)}, "ensure_connection"),
+    "attach-again": (_attached, lambda b: _connect(b, "n1"), {("volume", V1, 1)}, None),
+    "attach-again-fails": (_attached, lambda b: _connect(b, "n1"), {("volume", V1, 1)}, "ensure_connection"),
+    "detach": (_attached, _disconnect, {("volume", V1, 1)}, None),
+    "detach-fails": (_attached, _disconnect, {("volume", V1, 1)}, "ensure_connection_absent"),
+    "detach-older": (_older, lambda b: _write(b, actions.detach, V1), {("volume", V1, 1)}, None),
+    "delete-exported": (_initialized, lambda b: _write(b, delete_volume, V1), set(), None),
     "snapshot-delete": (_snapshot, lambda b: b.operate("snapshot.delete", S1), {("volume", V1, 1)}, None),
     "snapshot-delete-fails": (
         _snapshot,
@@ -130,34 +187,57 @@ async def _play(directory: Path, name: str, target: Point | None) -> Crasher:
     before, request, left, failing = SCRIPTS[name]
     settings = Settings(state_dir=directory, host_name="h1", backends={"memory": BackendSettings(driver="memory")})
     store = MemoryBackend({"memory": 100 * GIB}).store
-    backend = MemoryBackend(store=store)
-    async with InProcessCluster(settings, {SERVICE: backend}) as cluster:
+    backend, consumers = PathBackend(store=store), ExportStore()
+    async with InProcessCluster(settings, {SERVICE: backend}, exports={SERVICE: [MemoryExport(consumers)]}) as cluster:
         await before(Bench(cluster, backend))
 
-    def spoiled() -> MemoryBackend:
-        made = MemoryBackend(store=store)
+    def spoiled() -> tuple[MemoryBackend, MemoryExport]:
+        made, export = PathBackend(store=store), MemoryExport(consumers)
         if failing is not None:
 
             async def refuse(*_args: object) -> None:
                 raise (NoSpaceError if name.endswith("-full") else FinalError)("the storage refuses")
 
-            setattr(made, failing, refuse)
-        return made
+            setattr(export if hasattr(export, failing) else made, failing, refuse)
+        return made, export
 
     crasher = Crasher(target)
-    first = spoiled()
-    async with InProcessCluster(settings, {SERVICE: first}, checkpoint=crasher) as cluster:
+    first, export = spoiled()
+    exports = {SERVICE: [export]}
+    async with InProcessCluster(settings, {SERVICE: first}, checkpoint=crasher, exports=exports) as cluster:
         await request(Bench(cluster, first))
         entries = asyncio.ensure_future(cluster.settle())
         await asyncio.wait([entries])
         entries.exception()  # the kill itself, when a point was hit
-    second = spoiled()
-    async with InProcessCluster(settings, {SERVICE: second}, checkpoint=crasher) as cluster:
+    second, export = spoiled()
+    exports = {SERVICE: [export]}
+    async with InProcessCluster(settings, {SERVICE: second}, checkpoint=crasher, exports=exports) as cluster:
         bench = Bench(cluster, second)
         await cluster.settle()
         assert crasher.target is None
         await _check(bench, left)
+        await _check_connections(bench, consumers)
     return crasher
+
+
+async def _check_connections(bench: Bench, consumers: ExportStore) -> None:
+    """Whom the records let in, and nobody else, is let in, by the means its attachment says."""
+    from cluster.volumes.records import Volume
+
+    attachments, connections = await bench.rows(Attachment), await bench.rows(VolumeConnection)
+    assert {row.id for row in connections} == consumers.served.keys()
+    for row in connections:
+        served = consumers.served[row.id]
+        assert (served.connector, served.secret, served.mode) == (row.connector, row.secret, row.mode)
+        assert row.info["data"]["to"] == row.connector["host"]
+    told = {row.id: row.connection_info["to"] for row in attachments if row.connection_info}
+    made = {row.id: row.info["data"]["to"] for row in connections}
+    assert told == {key: host for key, host in made.items() if key in {row.id for row in attachments}}
+    for row in await bench.rows(Volume):
+        of_it = [each.attach_status for each in attachments if each.volume_id == row.id]
+        assert row.status.startswith("error") or (row.status, row.attach_status) == standing(of_it)
+    for row in attachments:
+        assert not row.attach_status.startswith("error") or await bench.messages()
 
 
 async def _check(bench: Bench, left: set[tuple[str, str, int]]) -> None:

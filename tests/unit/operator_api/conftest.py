@@ -23,6 +23,7 @@ from serve_app.extensions.routes import ROUTES as EXTENSIONS
 from serve_app.limits.routes import ROUTES as LIMITS
 from serve_app.messages.routes import ROUTES as MESSAGES
 from serve_app.pools.routes import ROUTES as POOLS
+from serve_app.qos_specs.routes import ROUTES as QOS_SPECS
 from serve_app.quota_classes.routes import ROUTES as CLASSES
 from serve_app.quotas.routes import ROUTES as QUOTAS
 from serve_app.resource_filters.routes import ROUTES as FILTERS
@@ -35,7 +36,7 @@ from serve_app.wire.site import Site
 
 ROUTES = (
     *(*TYPES, *DEFAULT_TYPES, *SERVICES, *POOLS, *LIMITS, *QUOTAS, *CLASSES),
-    *(*ZONES, *EXTENSIONS, *MESSAGES, *FILTERS),
+    *(*ZONES, *EXTENSIONS, *MESSAGES, *FILTERS, *QOS_SPECS),
 )
 PROJECTS = {"admin": "a" * 32, "member": "b" * 32, "reader": "b" * 32, "stranger": "c" * 32}
 

@@ -152,6 +152,17 @@ def test_spellings_of_a_protocol_are_equal(reported: str, wanted: str) -> None:
     assert not other.met_by(pool)
 
 
+@pytest.mark.parametrize("reported", [("nbd", "iSCSI"), ["nbd", "iSCSI"]])
+@pytest.mark.parametrize(
+    ("wanted", "passes"),
+    [("nbd", True), ("iscsi", True), ("<in> iSCSI", True), ("<or> NFS <or> nbd", True), ("NFS", False)],
+)
+def test_a_pool_of_several_protocols_has_each(reported: object, wanted: str, passes: bool) -> None:
+    pool = replace(POOL, capabilities={"storage_protocol": reported})
+    (requirement,) = requirements({"storage_protocol": wanted})
+    assert requirement.met_by(pool) is passes
+
+
 def test_answers_are_remembered_by_type_too() -> None:
     # 1, True and 1.0 are one key of a dict; "<is>" reads 1.0 as false.
     (requirement,) = requirements({"x": "<is> True"})

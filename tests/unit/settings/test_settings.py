@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from cluster.settings import SettingsError, load
 from cluster.settings_file import write_private
+from drivers import export_registry
+from serve_app.command.backends import check_backends
+from tests.unit.attachments.memory_export import ExportStore, MemoryExport
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +81,71 @@ def test_a_private_file_and_its_name_are_synced(tmp_path: Path, monkeypatch: pyt
     write_private(tmp_path / "f", "text")
     assert synced == [tmp_path / ".f.new", tmp_path]
     assert (tmp_path / "f").read_text() == "text"
+
+
+def test_exports_of_a_backend() -> None:
+    nbd = {"exports": ["nbd", "local"], "export_options": {"nbd": {"port_first": 7000}}}
+    backends = load({"backends": {"fast": nbd, "plain": {}}}).backends
+    assert (backends["fast"].exports, backends["plain"].exports) == (["nbd", "local"], ["local"])
+    assert backends["fast"].export_options == {"nbd": {"port_first": 7000}}
+
+
+@pytest.mark.parametrize(
+    ("backend", "reason"),
+    [
+        ({"exports": ["nbd", "nbd"]}, "names an export twice"),
+        ({"exports": ["nbd"], "export_options": {"iscsi": {}}}, "are for iscsi, which exports does not name"),
+    ],
+)
+def test_exports_that_do_not_fit(backend: dict[str, object], reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        load({"backends": {"fast": backend}})
+
+
+@pytest.mark.parametrize(
+    ("exports", "options", "reason"),
+    [
+        (["tape"], {}, "there is no export 'tape'; there are iscsi, local, nbd"),
+        (["nbd"], {"nbd": {"speed": 1}}, "export 'nbd': 'speed': unknown option"),
+    ],
+)
+def test_exports_are_checked_before_anything_starts(
+    tmp_path: Path, exports: list[str], options: dict[str, object], reason: str
+) -> None:
+    backend = {"driver": "memory", "exports": exports, "export_options": options}
+    settings = load({"state_dir": tmp_path, "backends": {"fast": backend}})
+    with pytest.raises(SettingsError, match=f"backends.fast: .*{reason}"):
+        check_backends(settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+class _Tape:
+    """A third party's export, by its entry point."""
+
+    name, value = "tape", "tape:EXPORT"
+
+    def __init__(self, loaded: object) -> None:
+        self.loaded = loaded
+
+    def load(self) -> object:
+        return self.loaded
+
+
+class _Nothing(BaseModel):
+    pass
+
+
+def test_a_third_partys_export_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    export = MemoryExport(ExportStore(), "tape")
+    kind = export_registry.ExportKind(_Nothing, lambda _options, _state_dir, _backend, _host: export)
+    monkeypatch.setattr(export_registry, "entry_points", lambda **_asked: [_Tape(kind)])
+    assert export_registry.create("tape", {}, tmp_path, "fast") is export
+    assert "tape" in export_registry.names()
+    monkeypatch.setattr(export_registry, "entry_points", lambda **_asked: [_Tape("no kind")])
+    with pytest.raises(TypeError, match=r"is no drivers\.export_registry\.ExportKind"):
+        export_registry.create("tape", {}, tmp_path, "fast")
+    made: Any = object()
+    wrong = export_registry.ExportKind(_Nothing, lambda _options, _state_dir, _backend, _host: made)
+    monkeypatch.setattr(export_registry, "entry_points", lambda **_asked: [_Tape(wrong)])
+    with pytest.raises(TypeError, match=r"which is no drivers\.protocols\.Export"):
+        export_registry.create("tape", {}, tmp_path, "fast")

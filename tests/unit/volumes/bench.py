@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,12 @@ from cluster.store.open import migrate, open_store
 from cluster.store.seam import Store
 from cluster.volume_types.records import DefaultType, VolumeType, VolumeTypeAccess
 from cluster.volumes.records import Volume
+from serve_app.attachments import routes as attachment_routes
 from serve_app.snapshots import routes as snapshot_routes
 from serve_app.volumes import routes as volume_routes
 from serve_app.wire.dispatch import Dispatch
 from serve_app.wire.faults import Unauthorized
-from serve_app.wire.route import Room
+from serve_app.wire.route import Room, Servers
 from serve_app.wire.site import Site
 
 PROJECT, OTHER = "a" * 32, "b" * 32
@@ -41,6 +42,7 @@ CALLERS = {
     "reader": Caller("user-r", PROJECT, "req-1", frozenset({"reader"})),
     "other": Caller("user-o", OTHER, "req-1", frozenset({"member", "reader"})),
     "admin": Caller("user-a", PROJECT, "req-1", frozenset({"admin", "member", "reader"}), is_admin=True),
+    "service": Caller("user-m", PROJECT, "req-1", frozenset({"member", "reader", "service"}), is_service=True),
 }
 
 
@@ -61,17 +63,24 @@ class ByName:
 
 @dataclass
 class Bench:
-    """The API (`call`) and what is behind it."""
+    """The API (`call`) and what is behind it. `ring` wakes who does the work, `servers` is Nova's word."""
 
     store: Store
     settings: Settings
     outside: Outside
     rings: list[int] = field(default_factory=list)
+    ring: Callable[[], None] = lambda: None
+    servers: Servers | None = None
 
     def __post_init__(self) -> None:
-        room = Room(self.store, self.settings, self.outside, lambda: self.rings.append(1))
-        routes = (*volume_routes.ROUTES, *snapshot_routes.ROUTES)
-        dispatch = Dispatch(room, ByName(), routes, (*volume_routes.ACTIONS, *snapshot_routes.ACTIONS))
+        def ring() -> None:
+            self.rings.append(1)
+            self.ring()
+
+        room = Room(self.store, self.settings, self.outside, ring, self.servers)
+        routes = (*volume_routes.ROUTES, *snapshot_routes.ROUTES, *attachment_routes.ROUTES)
+        actions = (*volume_routes.ACTIONS, *snapshot_routes.ACTIONS, *attachment_routes.ACTIONS)
+        dispatch = Dispatch(room, ByName(), routes, actions)
         site = Site(room, {"v3": dispatch})
         self._client = httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://127.0.0.1:8776")
 

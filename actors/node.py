@@ -1,0 +1,66 @@
+"""The node actor: mounts volumes for tasks and actors of its node. Started at the first mount there.
+
+It holds no credentials: it mounts in its caller's name, and what it releases for the dead it tells the conductor.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+from actors import ray_port
+from actors.handles.session import Session
+from actors.liveness import or_end, watch
+from actors.names import CONDUCTOR, HOST_LABEL, node_actor
+from actors.node_claims import Owner
+from actors.node_host import NodeHost
+from cluster import logs
+from drivers.vocabulary import AccessMode
+
+_ABANDON_SECONDS = 30.0
+_DIRECTORY = Path("/var/lib/pumice")
+
+
+class NodeActor:
+    """One a node. `node_id` is the node's id in the cluster."""
+
+    async def __init__(self, node_id: str) -> None:  # type: ignore[misc]
+        with or_end("node"):
+            labels = ray_port.own_labels()
+            host = labels.get(HOST_LABEL) or platform.node()
+            directory = Path(os.environ.get("PUMICE_STATE_DIR") or _DIRECTORY / host) / "node"
+            logs.configure(directory.parent / "logs", f"node-{host}")
+            connector = {
+                "host": host,
+                "ip": ray_port.own_address(),
+                "os_type": platform.system().lower(),
+                "platform": platform.machine(),
+                "multipath": False,
+                "pumice_node": node_id,
+            }
+            self._host = NodeHost(directory, connector, _abandon)
+            self._loops = [watch(self._host.serve(), "node")]
+
+    async def mount(
+        self, claim_id: str, session: Session, volume_id: str, mode: str, filesystem: str, owner: tuple[int, str]
+    ) -> str:
+        """See NodeHost.mount."""
+        return await self._host.mount(claim_id, session, volume_id, AccessMode(mode), filesystem or None, Owner(*owner))
+
+    async def unmount(self, claim_id: str, session: Session) -> None:
+        """See NodeHost.unmount."""
+        await self._host.unmount(claim_id, session)
+
+
+def ensure_node_actor() -> str:
+    """The name of the actor of this process's node, which is started if there is none. Blocking."""
+    node_id = ray_port.own_node_id()
+    name = node_actor(node_id)
+    # Pinned to the node's id, and rightly gone with it: a node that returns has nothing of what was mounted.
+    ray_port.ensure_actor(NodeActor, name, args=(node_id,), node_id=node_id)
+    return name
+
+
+async def _abandon(claim_id: str) -> None:
+    await ray_port.call(CONDUCTOR, "abandon", claim_id, timeout_seconds=_ABANDON_SECONDS)

@@ -1,0 +1,127 @@
+"""Mounting volumes on one node for its processes: the plain class behind the node actor; no Ray.
+
+A claim goes: its file, the attachment, the device, the mount; and back in the opposite order. Each step can be
+repeated, and what a claim left is found from its file, from the system, and from the attachment that has its id. So
+whichever process is killed when: as soon as the owner of a claim is gone, so is everything of the claim.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from actors.handles.errors import FailedError, HandleError, MissingError, RefusedError
+from actors.handles.session import Session
+from actors.node_claims import Claim, ClaimFiles, Owner, boot_id
+from drivers.attach import filesystems
+from drivers.attach.devices import Devices
+from drivers.attach.filesystems import AttachError, BusyError
+from drivers.vocabulary import AccessMode
+
+log = structlog.get_logger()
+_LOOK_SECONDS: Final = 1.0
+
+
+class NodeHost:
+    """`connector` is what os-brick would say of this node; `abandon` has the control side detach what carries a claim's
+    id, without anybody's credentials."""
+
+    def __init__(
+        self, directory: Path, connector: Mapping[str, Any], abandon: Callable[[str], Awaitable[None]]
+    ) -> None:
+        self._directory = directory
+        self._connector = dict(connector)
+        self._abandon = abandon
+        self._files = ClaimFiles(directory / "claims")
+        self._devices = Devices(directory / "devices")
+        self._claims: dict[str, Claim] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def serve(self) -> None:
+        """Take up what an earlier life left, then release what has lost its owner, until cancelled."""
+        for claim in await asyncio.to_thread(self._files.all):
+            self._claims.setdefault(claim.id, claim)
+        boot = boot_id()
+        while True:
+            for claim in [one for one in self._claims.values() if one.boot != boot or not one.owner.lives()]:
+                try:
+                    await self._let_go(claim.id)
+                except Exception as error:  # the next look tries again
+                    log.warning("node.not_released", claim=claim.id, volume_id=claim.volume_id, error=str(error))
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def mount(
+        self, claim_id: str, session: Session, volume_id: str, mode: AccessMode, filesystem: str | None, owner: Owner
+    ) -> str:
+        """The directory at which the volume is mounted for `owner`. Raises HandleError; then nothing is left."""
+        async with self._locks[claim_id]:
+            claim = Claim(claim_id, volume_id, mode.value, owner, boot_id())
+            # Written before the attachment is asked for: whoever finds it also finds an attachment that it led to.
+            await asyncio.to_thread(self._files.write, claim)
+            self._claims[claim_id] = claim
+        try:
+            async with self._locks[claim_id]:
+                return await self._mount(claim, session, mode, filesystem)
+        except BaseException as error:
+            with contextlib.suppress(Exception):  # else the loop does it when the owner is gone
+                await asyncio.shield(self._let_go(claim_id, session))
+            if isinstance(error, AttachError):
+                raise FailedError(f"volume {volume_id} was not mounted: {error}") from error
+            raise
+
+    async def _mount(self, claim: Claim, session: Session, mode: AccessMode, filesystem: str | None) -> str:
+        wanted = {"volume_uuid": claim.volume_id, "instance_uuid": claim.id, "mode": mode.value}
+        asked = {**wanted, "connector": {**self._connector, "mode": mode.value}}
+        made = (await session.call("POST", "/attachments", {"attachment": asked}))["attachment"]
+        info = dict(made["connection_info"])
+        device = await asyncio.to_thread(self._devices.ensure, claim.id, info["driver_volume_type"], info, mode)
+        directory = self._mount_point(claim.id)
+        await asyncio.to_thread(filesystems.ensure_mounted, device, directory, mode, filesystem)
+        await session.call("POST", f"/attachments/{made['id']}/action", {"os-complete": {}})
+        log.info("node.mounted", claim=claim.id, volume_id=claim.volume_id, attachment=made["id"])
+        return str(directory)
+
+    async def unmount(self, claim_id: str, session: Session) -> None:
+        """Nothing of the claim is left, and the volume is free. Releasing nothing succeeds. Raises RefusedError when
+        files are open: close them and call again; FailedError; HandleError."""
+        try:
+            await self._let_go(claim_id, session)
+        except BusyError as error:
+            raise RefusedError(str(error)) from error
+        except AttachError as error:
+            raise FailedError(str(error)) from error
+
+    async def _let_go(self, claim_id: str, session: Session | None = None) -> None:
+        async with self._locks[claim_id]:
+            claim = self._claims.get(claim_id)
+            if claim is None:
+                return
+            await asyncio.to_thread(filesystems.ensure_unmounted, self._mount_point(claim_id))
+            await asyncio.to_thread(self._devices.ensure_absent, claim_id)
+            if session is not None:
+                await self._detach(claim, session)
+            else:
+                await self._abandon(claim_id)
+            await asyncio.to_thread(self._files.remove, claim_id)
+            del self._claims[claim_id]
+            log.info("node.released", claim=claim_id, volume_id=claim.volume_id)
+        self._locks.pop(claim_id, None)
+
+    async def _detach(self, claim: Claim, session: Session) -> None:
+        try:
+            found = await session.call("GET", f"/attachments?instance_id={claim.id}")
+            for attachment in found["attachments"]:
+                with contextlib.suppress(MissingError):
+                    await session.call("DELETE", f"/attachments/{attachment['id']}")
+        except HandleError as error:
+            log.warning("node.not_detached", claim=claim.id, error=str(error))
+            await self._abandon(claim.id)
+
+    def _mount_point(self, claim_id: str) -> Path:
+        return self._directory / "mounts" / claim_id

@@ -1,0 +1,1 @@
+"""Attachments over HTTP, and the older attachment actions of a volume."""

@@ -1,0 +1,1 @@
+"""QoS specs over HTTP, and which volume types have them."""

@@ -1,0 +1,79 @@
+"""What the host is asked for a connection: protocol and limits by the volume's type."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Connection, insert
+
+from cluster.attachments.intents import reserve
+from cluster.attachments.records import Attachment
+from cluster.flows.connection_subject import wanted_protocol
+from cluster.qos_specs import limits
+from cluster.qos_specs.records import QosSpec
+from cluster.volume_types.records import VolumeType
+from drivers.vocabulary import UNLIMITED, Limits
+from tests.unit.attachments.conftest import CONNECTOR, Bench
+
+TYPE, QOS = (f"00000000-0000-4000-9000-{number:012d}" for number in (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("specs", "chosen"),
+    [
+        ({}, None),
+        ({"storage_protocol": "nbd"}, "nbd"),
+        ({"capabilities:storage_protocol": "iscsi"}, "iSCSI"),
+        ({"storage_protocol": "<in> iSCSI"}, "iSCSI"),
+        ({"storage_protocol": "<or> nvmeof <or> nbd <or> iSCSI"}, "nbd"),
+        ({"storage_protocol": "NFS"}, "NFS"),
+        ({"other:storage_protocol": "NFS"}, None),
+    ],
+)
+def test_the_type_picks_the_protocol(specs: dict[str, str], chosen: str | None) -> None:
+    assert wanted_protocol(specs, ["local", "nbd", "iSCSI"]) == chosen
+
+
+@pytest.mark.parametrize(
+    ("consumer", "specs", "expected"),
+    [
+        ("back-end", {"read_iops_sec": "7"}, Limits(read_iops=7)),
+        ("front-end", {"read_iops_sec": "7"}, UNLIMITED),
+        ("both", {"total_bytes_sec": "9", "read_bytes_sec": "5", "write_iops_sec": "3"}, Limits(None, None, 3, 9)),
+        ("back-end", {"total_iops_sec_per_gb": "10"}, Limits(total_iops=40)),
+        ("back-end", {"total_iops_sec_per_gb": "10", "total_iops_sec_per_gb_min": "50"}, Limits(total_iops=50)),
+        ("back-end", {"total_iops_sec_per_gb": "10", "total_iops_sec_max": "30"}, Limits(total_iops=30)),
+        ("back-end", {"total_iops_sec": "many", "write_bytes_sec": "0", "vendor:key": "1"}, UNLIMITED),
+    ],
+)
+def test_limits_of_the_export(consumer: str, specs: dict[str, str], expected: Limits) -> None:
+    assert limits.back_end(consumer, specs, 4) == expected
+
+
+def test_limits_of_the_consumers_host() -> None:
+    specs = {
+        "read_iops_sec_per_gb": "10",
+        "read_iops_sec_per_gb_min": "1",
+        "read_iops_sec_max": "99",
+        "vendor:key": "x",
+    }
+    assert limits.front_end("front-end", specs, 4) == {"read_iops_sec": 40, "vendor:key": "x"}
+    assert limits.front_end("back-end", specs, 4) is None
+
+
+async def test_the_host_gets_the_limits_and_the_consumer_the_specs(bench: Bench) -> None:
+    now = bench.cluster.outside.now()
+    specs = {"total_iops_sec": "100", "vendor:key": "x"}
+    kind = {"id": TYPE, "name": "fast", "is_public": True, "extra_specs": {"cacheable": "<is> True"}}
+
+    def write(db: Connection) -> None:
+        db.execute(insert(QosSpec).values(id=QOS, name="q", consumer="both", specs=specs, created_at=now))
+        db.execute(insert(VolumeType).values(**kind, qos_specs_id=QOS, created_at=now))
+
+    await bench.cluster.store.write(write)
+    volume_id = await bench.volume(volume_type_id=TYPE)
+    made = await bench.run(reserve, volume_id, connector=CONNECTOR | {"enforce_multipath": True})
+    await bench.settle()
+    assert bench.export.store.served[made.attachment["id"]].limits == Limits(total_iops=100)
+    info = (await bench.row(Attachment, made.attachment["id"])).connection_info
+    assert (info["qos_specs"], info["cacheable"], info["enforce_multipath"]) == (specs, True, True)
+    assert info["encrypted"] is False
