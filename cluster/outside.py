@@ -25,13 +25,18 @@ def _uuid() -> str:
     return str(uuid.uuid4())
 
 
+def boot_seconds() -> float:
+    """Seconds since the machine started, with those it slept: a lease must not outlast a suspended machine."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 @dataclass(frozen=True)
 class Outside:
     """Clock (`seconds` since the epoch, UTC; `monotonic` seconds for spans of time), ids (lower-case UUIDs) and
     randomness."""
 
     seconds: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
+    monotonic: Callable[[], float] = boot_seconds
     new_id: Callable[[], str] = _uuid
     random: random.Random = field(default_factory=random.Random)
 

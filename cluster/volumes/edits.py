@@ -13,6 +13,7 @@ from sqlalchemy import Connection, update
 
 from cluster.caller import Caller
 from cluster.errors import InvalidInputError, NotFoundError
+from cluster.journal.intents import open_beside
 from cluster.outside import Outside
 from cluster.volumes import queries
 from cluster.volumes.queries import VOLUME, VolumeRow
@@ -99,7 +100,8 @@ def reset_status(
     attach_status: str | None = None,
     migration_status: str | None = None,
 ) -> None:
-    """Write the states an operator asks for; nothing else is touched, and an operation under way goes on.
+    """Write the states an operator asks for; nothing else is touched, and an operation under way goes on. Opens
+    `volume.examine`, which tells the volume's project what is true.
 
     `migration_status` "none" clears it. Raises NotFoundError; InvalidInputError for `deleting`, and for `in-use`
     without an attachment. Cinder also means to refuse `error_deleting` and `detaching`, but does not.
@@ -119,6 +121,8 @@ def reset_status(
     if migration_status:
         changes["migration_status"] = None if migration_status == "none" else migration_status
     _write(db, row, changes)
+    said = {"status": status, "attach_status": attach_status, "migration_status": migration_status}
+    open_beside(db, outside, caller, "volume.examine", {"id": volume_id, "said": said})
 
 
 def _open_metadata(db: Connection, caller: Caller, volume_id: str, doing: str) -> VolumeRow:

@@ -141,6 +141,7 @@ async def reset_status(call: Call) -> Reply:
     body: ResetStatus = call.body
     room, volume_id, states = call.room, call.path["volume_id"], body.model_dump()
     await room.store.write(lambda db: edits.reset_status(db, room.outside, call.caller, volume_id, **states))
+    room.ring()
     return Reply(202)
 
 
