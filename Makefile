@@ -7,15 +7,19 @@ STAMP := $(VENV)/.pumice-setup
 ARGS ?=
 SEEDS ?= 1000
 FIRST ?= 0
+ONLY ?=
+MINUTES ?= 10
 
-.PHONY: help setup run test check bench simulate lock packages openapi
+.PHONY: help setup run test check bench simulate chaos lock packages openapi
 
 help:
 	@echo 'make setup   a virtual environment in $(VENV) with the locked packages (Python >= 3.11; PYTHON=… picks one)'
 	@echo 'make run     set up, then `pumice up` (ARGS="--port 8777 …")'
-	@echo 'make test    set up, then the unit, conformance and integration tests'
+	@echo 'make test    set up, then the unit, conformance, simulation, cluster and integration tests'
 	@echo 'make check   formatting, lint, types, import contracts, generated files'
 	@echo 'make simulate  SEEDS=1000 histories of the control plane on virtual time, from FIRST=0 on'
+	@echo '               (FIRST=7 ONLY=2,5 replays events 2 and 5 of history 7 and prints all that happens)'
+	@echo 'make chaos   MINUTES=10 of kills and pauses of every process under load; a report (ARGS=--help says what there is)'
 	@echo 'make bench   the benchmarks (ARGS="--quick …"; ARGS=--help says what there is)'
 	@echo 'make lock    resolve pyproject.toml anew into requirements.lock'
 
@@ -34,7 +38,8 @@ packages:
 	@.ci/ensure_packages tests/debian-packages.txt
 
 test: setup packages
-	$(BIN)/python -m pytest tests/unit tests/conformance $(ARGS)
+	$(BIN)/python -m pytest tests/unit tests/conformance tests/simulation $(ARGS)
+	$(BIN)/python -m pytest tests/cluster $(ARGS)
 	$(BIN)/python -m pytest tests/integration $(ARGS)
 
 check: setup
@@ -52,7 +57,10 @@ bench: setup packages
 	$(BIN)/python -m tests.bench $(ARGS)
 
 simulate: setup
-	$(BIN)/python -m tests.simulation.runner $(SEEDS) $(FIRST)
+	$(BIN)/python -m tests.simulation.runner $(SEEDS) $(FIRST) $(ONLY)
+
+chaos: setup packages
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(ARGS)
 
 lock: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip-tools>=7.5,<8'

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from actors import ray_port
 from actors.instance import mark_of
-from actors.liveness import or_end, watch
+from actors.liveness import beat, or_end, watch
 
 
 class ConductorActor:
@@ -39,7 +39,11 @@ class ConductorActor:
             )
             holder = f"{mark_of(settings.state_dir)}/{ray_port.own_actor_id()}"
             self._conductor = Conductor(context, FLOWS, holder=holder)
-            self._loops = [watch(self._conductor.serve(), "conductor"), watch(keep(settings), "fleet")]
+            self._loops = [
+                watch(self._conductor.serve(), "conductor"),
+                watch(keep(settings), "fleet"),
+                watch(beat(settings.state_dir), "beat"),
+            ]
 
     async def wake(self) -> None:
         """The doorbell."""

@@ -9,12 +9,15 @@ from collections.abc import Mapping
 import structlog
 
 from actors import ray_port
+from actors.head_environment import head_labels
 from actors.names import CONDUCTOR, HOST_LABEL, SCHEDULER, volume_actor
+from actors.node_environment import VERSION_LABEL, version_label
 from cluster.scheduling.labels import parse_selector
-from cluster.settings import Settings
+from cluster.settings import BackendSettings, Settings
 from cluster.settings_file import settings_path
 
 _KEEP_SECONDS = 2.0
+_ASK_SECONDS = 5.0
 log = structlog.get_logger()
 
 
@@ -23,16 +26,18 @@ def start(settings: Settings) -> None:
     from actors.conductor import ConductorActor
 
     _ensure_scheduler(settings)
-    ray_port.ensure_actor(ConductorActor, CONDUCTOR, args=_path(settings), label_selector=_head(settings))
+    ray_port.ensure_actor(ConductorActor, CONDUCTOR, args=_path(settings), label_selector=head_selector(settings))
 
 
 async def keep(settings: Settings) -> None:
     """See to the scheduler and the volume actors until cancelled: nodes come and go, and actors may be killed. (The
     conductor, in which this runs, is `pumice up`'s affair.)"""
+    current: set[str] = set()
     while True:
         try:
             for name in await asyncio.to_thread(ensure_wanted, settings):
                 log.info("fleet.started", actor=name)
+            await end_outdated(settings, current)
         except Exception as error:  # Ray may be away for a moment; the next round sees to it
             log.warning("fleet.keep", error=f"{type(error).__name__}: {error}")
         await asyncio.sleep(_KEEP_SECONDS)
@@ -52,12 +57,30 @@ def ensure_wanted(settings: Settings) -> list[str]:
     return started
 
 
+async def end_outdated(settings: Settings, current: set[str]) -> None:
+    """End the volume actors that were made for other settings than these, under an earlier head; the next round makes
+    them anew. `current` remembers those that were found right."""
+    for name, (_, backend_name) in (await asyncio.to_thread(lambda: wanted(settings, ray_port.nodes()))).items():
+        if name in current:
+            continue
+        try:
+            found = await ray_port.call(name, "made_for", timeout_seconds=_ASK_SECONDS)
+        except ray_port.ActorUnavailableError:
+            continue  # it is being made, or its node is away; it is asked again
+        if found == _made_for(settings, backend_name):
+            current.add(name)
+        else:
+            log.info("fleet.outdated", actor=name)
+            await asyncio.to_thread(ray_port.end_actor, name)
+
+
 def wanted(settings: Settings, nodes: list[ray_port.Node]) -> dict[str, tuple[str, str]]:
-    """Actor name → (host, backend) for every backend on every living node that it selects and that has a host label."""
+    """Actor name → (host, backend) for every backend on every living node that it selects, and that `pumice join` (or
+    `up`) of this version has labelled."""
     actors = {}
     for node in nodes:
         host = node.labels.get(HOST_LABEL)
-        if not node.alive or not host:
+        if not node.alive or not host or node.labels.get(VERSION_LABEL) != version_label():
             continue
         for backend_name, backend in settings.backends.items():
             if selects(backend.label_selector, node.labels):
@@ -74,31 +97,35 @@ def _path(settings: Settings) -> tuple[str]:
     return (str(settings_path(settings.state_dir)),)
 
 
-def _head(settings: Settings) -> dict[str, str]:
+def on_head(settings: Settings) -> list[str]:
+    """The backends that the head's own node runs."""
+    labels = head_labels(settings)
+    return [name for name, backend in settings.backends.items() if selects(backend.label_selector, labels)]
+
+
+def head_selector(settings: Settings) -> dict[str, str]:
+    """What picks the head's node: whoever opens the database runs there."""
     return {HOST_LABEL: settings.host_name}
 
 
 def _ensure_scheduler(settings: Settings) -> None:
     from actors.scheduler import SchedulerActor
 
-    ray_port.ensure_actor(SchedulerActor, SCHEDULER, args=_path(settings), label_selector=_head(settings))
+    ray_port.ensure_actor(SchedulerActor, SCHEDULER, args=_path(settings), label_selector=head_selector(settings))
+
+
+def _made_for(settings: Settings, backend_name: str) -> tuple[BackendSettings, str, float]:
+    """What of the settings a volume actor is given when it is made."""
+    return settings.backends[backend_name], settings.availability_zone, settings.timing.heartbeat
 
 
 def _ensure_volume_actor(settings: Settings, host: str, backend_name: str) -> None:
     from actors.volume import VolumeActor
 
     # Pinned by label: an actor hard-pinned to a node id never comes back when the node returns under a new one.
-    state_dir = str(settings.state_dir) if host == settings.host_name else f"/var/lib/pumice/{host}"
     ray_port.ensure_actor(
         VolumeActor,
         volume_actor(f"{host}@{backend_name}"),
-        args=(
-            host,
-            backend_name,
-            settings.backends[backend_name],
-            settings.availability_zone,
-            settings.timing.heartbeat,
-            state_dir,
-        ),
+        args=(host, backend_name, *_made_for(settings, backend_name)),
         label_selector={HOST_LABEL: host},
     )

@@ -13,17 +13,17 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from actors import processes
-from actors.head_environment import environment, haproxy_wrapper, head_arguments, token_path, wrapper_script
+from actors.head_environment import environment, haproxy_wrapper, head_arguments, wrapper_script
 from actors.instance import Instance, ensure_private
+from actors.node_environment import token_path
+from actors.ray_start import RayStartError, ray_start, tidy_sessions
 from cluster.settings import Settings
 from cluster.settings_file import write_private
 
-START_SECONDS = 120
 _GCS = "gcs_server"
 _RAYLET = "raylet"
 _FOLDERS = ("run", "secrets", "gcs")
@@ -45,24 +45,15 @@ class Head:
     def start(self, log: Path) -> None:
         """Start it; return when it answers. `log` gets what Ray prints. Raises HeadError."""
         self._prepare()
-        command = [str(_beside_python("ray")), "start", "--head", *head_arguments(self._settings, self._instance)]
-        with log.open("ab") as output:
-            try:
-                done = subprocess.run(
-                    command,
-                    env=self.environment,
-                    cwd="/",
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    timeout=START_SECONDS,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired as error:
-                raise HeadError(f"the Ray head was not there after {START_SECONDS} s; see {log}") from error
-        if done.returncode != 0:
-            raise HeadError(f"`ray start` failed with {done.returncode}: {_last_line(log)} (all of it: {log})")
+        try:
+            ray_start(
+                ["--head", *head_arguments(self._settings, self._instance)],
+                self.environment,
+                log,
+                what="the Ray head",
+            )
+        except RayStartError as error:
+            raise HeadError(str(error)) from error
         self.attend()
         if not self._settings.dashboard:
             # Even without a dashboard Ray starts its server, for usage statistics alone, which are off.
@@ -123,16 +114,9 @@ class Head:
         if not token_path(state_dir).exists():
             write_private(token_path(state_dir), secrets.token_hex(32))
         wrapper = haproxy_wrapper(state_dir)
-        write_private(wrapper, wrapper_script(self._instance, _haproxy()))
+        write_private(wrapper, wrapper_script(self._settings, self._instance, _haproxy()))
         wrapper.chmod(0o700)
-        self._tidy()
-
-    def _tidy(self) -> None:
-        # Ray takes a head for running when this names its address; and it never removes an old session.
-        (self._instance.ray_dir / "ray_current_cluster").unlink(missing_ok=True)
-        sessions = sorted(self._instance.ray_dir.glob("session_2*"), key=lambda path: path.name)
-        for old in sessions[:-1]:
-            shutil.rmtree(old, ignore_errors=True)
+        tidy_sessions(self._instance)
 
 
 def _haproxy() -> str:
@@ -140,12 +124,3 @@ def _haproxy() -> str:
 
     os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)
     return str(get_haproxy_binary())
-
-
-def _beside_python(name: str) -> Path:
-    return Path(sys.executable).with_name(name)
-
-
-def _last_line(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"

@@ -1,54 +1,37 @@
-"""What a Ray node of an instance is started with: variables and arguments. Why each is there stands beside it.
-
-No Ray here. `start_hook` runs inside `ray start`, which finds it through RAY_START_HOOK.
+"""What the head of an instance is started with, beyond what every node is (`actors.node_environment`): where its memory
+lies, how it sees that others live, Serve and HAProxy. Why each is there stands beside it. No Ray here.
 """
 
 from __future__ import annotations
 
-import os
+import re
 from pathlib import Path
-from typing import Any
 
+from actors import node_environment
 from actors.instance import Instance
-from actors.names import HOST_LABEL
-from actors.processes import MARK
-from cluster.settings import Settings, is_loopback
+from actors.node_environment import GCS, METRICS, token_path
+from cluster.settings import Settings, is_unspecified
 
-ZONE_LABEL = "ray.io/availability-zone"
-# Ports, by their place in the instance's block.
-GCS, NODE_MANAGER, OBJECT_MANAGER, RUNTIME_ENV, AGENT_GRPC, AGENT_HTTP, METRICS, DASHBOARD = range(8)
-HAPROXY_METRICS, HAPROXY_STATS, FALLBACK_PROXY = range(8, 11)
+LOOPBACK = "127.0.0.1"
+# Every answer of the API has the id of its request; a 404 without one is of Serve, which has no application yet.
+_NOT_OURS = "http-after-response set-status 503 if { status 404 } !{ res.hdr(x-openstack-request-id) -m found }"
+# Ports, by their place in the instance's block, behind those that every node has.
+DASHBOARD, HAPROXY_METRICS, HAPROXY_STATS, FALLBACK_PROXY = range(METRICS + 1, METRICS + 5)
 
 
 def ray_address(settings: Settings, instance: Instance) -> str:
     """Where the head answers."""
-    return f"{_node_ip(settings) or '127.0.0.1'}:{instance.port(GCS)}"
+    return f"{settings.cluster_address or LOOPBACK}:{instance.port(GCS)}"
 
 
-def token_path(state_dir: Path) -> Path:
-    """Where the secret is that admits to the cluster."""
-    return state_dir / "secrets" / "ray.token"
+def head_labels(settings: Settings) -> dict[str, str]:
+    """The labels of the head's own node."""
+    return node_environment.labels(settings.host_name, settings.availability_zone, settings.labels)
 
 
 def environment(settings: Settings, instance: Instance) -> dict[str, str]:
     """The environment of every process of the instance: the caller's, less what would mislead Ray, plus ours."""
-    kept = {
-        key: value
-        for key, value in os.environ.items()
-        # Settings may hold secrets, and come from the file anyway; the rest would lead Ray to another cluster.
-        if not key.startswith(("PUMICE_", "RAY_ADDRESS", "RAY_NAMESPACE", "RAY_AUTH", "RAY_JOB_", "RAY_RUNTIME_ENV"))
-    }
     ours = {
-        "PUMICE_STATE_DIR": str(instance.state_dir),
-        MARK: instance.mark,
-        # Otherwise processes that rename themselves overwrite their environment, and nobody can tell whose they are.
-        "SPT_NOENV": "1",
-        # glibc gives every thread an arena of its own; Ray has many threads.
-        "MALLOC_ARENA_MAX": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token_path(instance.state_dir)),
-        "RAY_START_HOOK": f"{__name__}.start_hook",
         # The head's memory survives its process: workers on other nodes go on and register again.
         "RAY_gcs_storage": "rocksdb",
         "RAY_gcs_storage_path": str(instance.state_dir / "gcs"),
@@ -57,21 +40,15 @@ def environment(settings: Settings, instance: Instance) -> dict[str, str]:
         "RAY_health_check_period_ms": "500",
         "RAY_health_check_timeout_ms": "1500",
         "RAY_health_check_failure_threshold": "4",
-        "RAY_enable_worker_prestart": "0",
-        "RAY_prestart_worker_first_driver": "0",
-        "RAY_enable_task_events": "0",
-        "RAY_event_stats": "0",
-        "RAY_DISABLE_MEMORY_MONITOR": "1",
-        "RAY_memory_monitor_refresh_ms": "0",
         **_serve(instance),
     }
     if not settings.dashboard:
         ours["RAY_enable_metrics_collection"] = "0"
-    if is_loopback(settings.listen):
+    if settings.cluster_address is None:
         # Ray binds to all interfaces unless its node's address is 127.0.0.1, and resolves that one away unless it
         # believes that there is no cluster. The variable's name is historical: it has this effect on Linux as well.
         ours["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    return kept | ours
+    return node_environment.environment(instance, token_path(instance.state_dir)) | ours
 
 
 def _serve(instance: Instance) -> dict[str, str]:
@@ -96,6 +73,10 @@ def _serve(instance: Instance) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "60",
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
+        # On a busy machine a proxy that is being made is no failure; killed after five seconds it would never be done.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
+        # A replica that does not answer its health check does not answer a request for its orderly end either.
+        "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(instance.port(FALLBACK_PROXY)),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(low),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(high),
@@ -105,38 +86,14 @@ def _serve(instance: Instance) -> dict[str, str]:
 def head_arguments(settings: Settings, instance: Instance) -> list[str]:
     """What follows `ray start --head`. Not `--block`: a process of 90 MB that would take everything down when the GCS
     dies, where starting the GCS again is enough."""
-    labels = f"{HOST_LABEL}={settings.host_name},{ZONE_LABEL}={settings.availability_zone}"
     arguments = {
         "port": instance.port(GCS),
-        "node-manager-port": instance.port(NODE_MANAGER),
-        "object-manager-port": instance.port(OBJECT_MANAGER),
-        "runtime-env-agent-port": instance.port(RUNTIME_ENV),
-        "dashboard-agent-grpc-port": instance.port(AGENT_GRPC),
-        "dashboard-agent-listen-port": instance.port(AGENT_HTTP),
-        "metrics-export-port": instance.port(METRICS),
+        "node-ip-address": settings.cluster_address or LOOPBACK,
         "dashboard-port": instance.port(DASHBOARD),
         "include-dashboard": str(settings.dashboard).lower(),
-        "include-log-monitor": "false",
-        # 0 is "any": the kernel's ephemeral ports.
-        "min-worker-port": 0,
-        "max-worker-port": 0,
-        # All actors of ours ask for none, but Ray starts no more workers at a time than there are CPUs: with 0 the
-        # service takes nearly twice as long to come up. Idle workers it then starts none (RAY_enable_worker_prestart).
-        "num-cpus": min(4, os.cpu_count() or 1),
-        "object-store-memory": settings.object_store_bytes,
-        "labels": labels,
-        "temp-dir": instance.ray_dir,
+        **node_environment.arguments(instance, head_labels(settings), settings.object_store_bytes),
     }
-    if (ip := _node_ip(settings)) is not None:
-        arguments["node-ip-address"] = ip
     return [f"--{key}={value}" for key, value in arguments.items()]
-
-
-def start_hook(params: Any, head: bool) -> None:
-    """Called by `ray start` with its parameters: leave out the autoscaler and the ray:// server, 100 MB together."""
-    if head:
-        params.no_monitor = True
-        params.ray_client_server_port = None
 
 
 def haproxy_wrapper(state_dir: Path) -> Path:
@@ -144,16 +101,26 @@ def haproxy_wrapper(state_dir: Path) -> Path:
     return state_dir / "run" / "haproxy"
 
 
-def wrapper_script(instance: Instance, haproxy: str) -> str:
-    """A shell script that narrows two ports to loopback, which Ray opens to all interfaces, and runs `haproxy`."""
+def wrapper_script(settings: Settings, instance: Instance, haproxy: str) -> str:
+    """A shell script that narrows two ports to loopback, which Ray opens to all interfaces, opens the API's on the
+    address that was asked for, and runs `haproxy`.
+
+    For Ray the API is on loopback: its replicas would listen where the ingress does, but HAProxy looks for them on
+    loopback, and so a request to any other address would find none of them.
+    """
     ports = f"{instance.port(HAPROXY_METRICS)}|{instance.port(HAPROXY_STATS)}"
+    api = f"{LOOPBACK}:{settings.port}"
     return f"""#!/bin/sh
-# Made by `pumice up`. Ray binds HAProxy's metrics and statistics to all interfaces; nobody but this host needs them.
+# Made by `pumice up`. Ray binds HAProxy's metrics and statistics to all interfaces, which nobody but this host needs,
+# and the API to loopback. Until it knows the API's replicas it says 404, from which a client would conclude that its
+# volume is gone.
 set -e
 before=
 for argument; do
   if [ "$before" = -f ]; then
-    sed -i -E 's/^( *bind )[*]?:({ports})$/\\1127.0.0.1:\\2/' "$argument"
+    grep -qF 'set-status 503 if' "$argument" ||  # it has passed here before
+    sed -i -E -e 's/^( *bind )[*]?:({ports})$/\\1{LOOPBACK}:\\2/' \\
+      -e 's/^( *bind ){re.escape(api)}$/{_binds(settings)}\\n    {_NOT_OURS}/' "$argument"
   fi
   before=$argument
 done
@@ -161,7 +128,13 @@ exec '{haproxy}' "$@"
 """
 
 
-def _node_ip(settings: Settings) -> str | None:
-    if is_loopback(settings.listen):
-        return "127.0.0.1"
-    return None if settings.listen in ("0.0.0.0", "::") else settings.listen  # noqa: S104
+def _binds(settings: Settings) -> str:
+    """What takes the place of HAProxy's `bind` line for the API, as sed writes it; not the same line again, or a file
+    that passes twice would be changed twice."""
+    listen, port = settings.listen, settings.port
+    if is_unspecified(listen):
+        return f"\\1{'[::]' if ':' in listen else '*'}:{port}"
+    places = [f"{LOOPBACK}:{port}"]
+    if listen not in (LOOPBACK, "localhost"):
+        places.append(f"{f'[{listen}]' if ':' in listen else listen}:{port}")
+    return "\\1" + ",".join(places)

@@ -82,7 +82,8 @@ class InProcessPorts:
 
 class InProcessCluster:
     """`backends` maps `host@backend` to its driver, `exports` to its exports. Its database is that of the settings.
-    `holder` names the conductor: a cluster started again under the same name takes its lease back at once."""
+    `holder` names conductor and volume hosts: a cluster started again under the same name takes its leases back at
+    once."""
 
     def __init__(
         self,
@@ -114,6 +115,7 @@ class InProcessCluster:
                 availability_zone=self.settings.availability_zone,
                 node_labels={},
                 heartbeat=self.settings.timing.heartbeat,
+                process=self._holder,
                 report=self.desk.report,
                 exports=self._exports.get(service, ()),
             )
@@ -128,6 +130,7 @@ class InProcessCluster:
 
     async def settle(self) -> None:
         """Drive every operation that is due until none is."""
+        await self.conductor.hold_lease()
         await self.conductor.claim()
         await self.conductor.settle()
 

@@ -11,18 +11,26 @@ import os
 import random
 import socket
 import stat
+import time
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cluster.settings_file import write_private
+from drivers.kernel import boot_id
 
 # Below the kernel's ephemeral ports (32768 up) and above those that Ray gives its workers by default (10002-19999).
 _LOWEST, _HIGHEST = 20_000, 32_600
 _BLOCK = 200
 _TRIES = 50
-# A UNIX socket's path holds 107 bytes, and Ray puts as many as 70 behind this directory's.
-_LONGEST = 37
+# The ports that must be free: a node's own (actors.node_environment, actors.head_environment). Of the replicas' Serve
+# passes over those that are taken, and for a minute after a kill they are: Serve does not say SO_REUSEADDR.
+_FIXED = 11
+_FREE_SECONDS = 75.0
+# A UNIX socket's path holds 107 bytes, and Ray puts as many as 70 behind this directory's. HAProxy lets it hold 97, and
+# Serve puts its own directory, a node's id and a name behind it: `/h/`, 56 digits, `/a`.
+_LONGEST = 36
 
 
 class InstanceError(Exception):
@@ -72,19 +80,43 @@ def mark_of(state_dir: Path) -> str:
     return hashlib.sha256(str(state_dir).encode()).hexdigest()[:16]
 
 
-def ensure_instance(state_dir: Path, *, choose: Callable[[int, int], int] = random.randint) -> Instance:
+def machine_mark_of(state_dir: Path) -> str:
+    """What begins the names of the processes of this instance on this machine, from its start to its end."""
+    return f"{mark_of(state_dir)}/{boot_id()}/"
+
+
+def process_name(state_dir: Path) -> str:
+    """A name for this process that no other has, or will have."""
+    return f"{machine_mark_of(state_dir)}{uuid.uuid4()}"
+
+
+def ensure_instance(
+    state_dir: Path, *, known_elsewhere: bool = False, choose: Callable[[int, int], int] = random.randint
+) -> Instance:
     """The instance of this state directory, its old ports where they are free, and its directories made (0700).
 
-    Raises InstanceError.
+    `known_elsewhere`: other machines know the old ports. Then no others will do, and who has them is waited for: a
+    process that was killed keeps its sockets for a moment. Raises InstanceError.
     """
     path = _file(state_dir)
     old = load_instance(state_dir)
-    if old is not None and _block_is_free(old.base_port):
+    deadline = time.monotonic() + _FREE_SECONDS
+    while old is not None:
+        if taken := _taken(old.base_port, _FIXED):
+            if known_elsewhere and time.monotonic() < deadline:
+                time.sleep(0.2)
+                continue
+            if known_elsewhere:
+                raise InstanceError(
+                    f"another process has port {taken}, and the other nodes know this one by its ports; end that "
+                    f"process, or remove {path}, start again, and let every node join at the new address"
+                )
+            break
         ensure_private(old.short_dir)
         return old
     for _ in range(_TRIES):
         base = choose(_LOWEST // _BLOCK, _HIGHEST // _BLOCK - 1) * _BLOCK
-        if _block_is_free(base):
+        if not _taken(base, _FIXED + 50):
             break
     else:
         raise InstanceError(f"no {_BLOCK} free TCP ports in a row between {_LOWEST} and {_HIGHEST}")
@@ -123,9 +155,9 @@ def _short_dir(state_dir: Path) -> Path:
     return inside if len(os.fsencode(inside)) <= _LONGEST else Path("/tmp") / f"pumice-{mark_of(state_dir)}"  # noqa: S108
 
 
-def _block_is_free(base: int) -> bool:
-    # The head's ports and a few of the replicas'; Serve passes over single ports that are taken.
-    return all(_is_free(base + offset) for offset in range(60))
+def _taken(base: int, count: int) -> int | None:
+    """The first of so many ports of the block that somebody has."""
+    return next((base + offset for offset in range(count) if not _is_free(base + offset)), None)
 
 
 def _is_free(port: int) -> bool:

@@ -1,6 +1,7 @@
 """When an actor ends itself so that Ray starts it anew: when it cannot be made, and when a loop of it has ended.
 
-Ray starts actors again whose process died. One whose constructor raised is dead for good, so none may raise.
+Ray starts actors again whose process died. One whose constructor raised is dead for good, so none may raise. One that
+does nothing any more cannot end itself: it stops beating, and `actors.hangs` notices.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ import asyncio
 import os
 import time
 import traceback
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -18,6 +20,7 @@ import structlog
 log = structlog.get_logger()
 EXIT_CODE = 70
 PAUSE_SECONDS = 2.0
+BEAT_SECONDS = 1.0
 
 
 @contextmanager
@@ -39,6 +42,38 @@ def watch(loop: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
     task = asyncio.create_task(loop, name=name)
     task.add_done_callback(_ended)
     return task
+
+
+async def beat(state_dir: Path) -> None:
+    """Show until cancelled that this process's event loop turns: touch the file `run/beats/PID` every second.
+
+    A disk that does not take it is waited for; the next beat tries again.
+    """
+    path = _beats(state_dir) / str(os.getpid())
+    while True:
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch()
+        except OSError as error:
+            log.warning("actor.no_beat", path=str(path), error=str(error))
+        await asyncio.sleep(BEAT_SECONDS)
+
+
+def beats(state_dir: Path, living: Collection[int]) -> dict[int, int]:
+    """Pid → time of the last beat (nanoseconds, the file system's clock) of those that live. Files of others go."""
+    found: dict[int, int] = {}
+    with suppress(OSError):
+        for entry in os.scandir(_beats(state_dir)):
+            with suppress(OSError, ValueError):
+                if int(entry.name) in living:
+                    found[int(entry.name)] = entry.stat().st_mtime_ns
+                else:
+                    Path(entry).unlink()
+    return found
+
+
+def _beats(state_dir: Path) -> Path:
+    return state_dir / "run" / "beats"
 
 
 def _ended(task: asyncio.Task[None]) -> None:

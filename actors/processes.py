@@ -113,6 +113,11 @@ def is_alive(pid: int) -> bool:
     return _state(pid) not in ("", "Z", "X")
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether somebody has stopped the process (SIGSTOP, Ctrl-Z): it is there and does not run."""
+    return _state(pid) == "T"
+
+
 def started_at(pid: int) -> str:
     """When the process began, in the kernel's ticks: with the pid it names one process. Empty: there is none."""
     fields = _stat(pid)

@@ -30,6 +30,7 @@ from actors.asgi import answer_of
 NAMESPACE = "pumice"
 RING_SECONDS = 10.0
 RINGS_KEPT = 1000
+_SERVE_STARTS = 3
 _SERVE_CONTROLLER = ("SERVE_CONTROLLER_ACTOR", "serve")
 
 _handles: dict[str, Any] = {}
@@ -96,6 +97,26 @@ def nodes() -> list[Node]:
     ]
 
 
+def nodes_at(address: str, timeout_seconds: float) -> list[Node]:
+    """The nodes known to the head at `address`, asked from outside the cluster: this process joins nothing.
+
+    Raises ConnectionError when nothing answers there, PermissionError when it does not take our token.
+    """
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # nothing public works without a node of one's own
+
+    try:
+        found = GcsClient(address=address).get_all_node_info(timeout=timeout_seconds)
+    except ray_errors.AuthenticationError as error:
+        raise PermissionError(_first_line(error)) from error
+    except (ray_errors.RayError, RuntimeError, OSError) as error:
+        raise ConnectionError(_first_line(error)) from error
+    alive = 0  # GcsNodeInfo.GcsNodeState.ALIVE
+    return [
+        Node(row.node_id.hex(), row.node_manager_address, dict(row.labels), row.state == alive)
+        for row in found.values()
+    ]
+
+
 def own_labels() -> dict[str, str]:
     """The labels of the node on which this process runs."""
     labels: Mapping[str, Any] = ray.get_runtime_context().get_node_labels()
@@ -145,6 +166,16 @@ def ensure_actor(
     if env:
         options["runtime_env"] = {"env_vars": dict(env)}
     ray.remote(cls).options(**options).remote(*args)
+
+
+def end_actor(name: str) -> None:
+    """End the actor for good, if there is one; what it was doing is broken off."""
+    try:
+        ray.kill(ray.get_actor(name, namespace=NAMESPACE), no_restart=True)
+    except ValueError:
+        return
+    finally:
+        _handles.pop(name, None)
 
 
 def actor_names() -> set[str]:
@@ -286,14 +317,14 @@ def deploy_http(
     replicas: int,
     host: str,
     port: int,
-    every_node: bool = False,
+    node_labels: Mapping[str, str],
     max_ongoing_requests: int = 200,
     request_timeout_seconds: float = 60.0,
 ) -> None:
     """Serve the ASGI application that `builder()` returns in each replica, at `host:port` under `/`.
 
-    Waits until the replicas run. A Serve that listens elsewhere from an earlier life is shut down first.
-    Raises RuntimeError when the application cannot be started.
+    The replicas run on nodes with `node_labels`. Waits until they do. A Serve that listens elsewhere from an earlier
+    life is shut down first. Raises RuntimeError when the application cannot be started.
     """
     from ray import serve
     from ray.serve.config import HTTPOptions, ProxyLocation
@@ -303,11 +334,15 @@ def deploy_http(
     options = HTTPOptions(host=host, port=port, request_timeout_s=request_timeout_seconds, keep_alive_timeout_s=75)
     if _serve_address() not in (None, (host, port)):
         serve.shutdown()  # type: ignore[no-untyped-call]
-    serve.start(
-        proxy_location=ProxyLocation.EveryNode if every_node else ProxyLocation.HeadOnly,
-        http_options=options,
-        logging_config=logs,
-    )
+    for left in reversed(range(_SERVE_STARTS)):
+        try:
+            serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=options, logging_config=logs)
+            break
+        except ray_errors.RayError:
+            # The ingress died, or Serve gave it up for another one (it was slow), while this waited for it. Serve
+            # itself runs; the next call finds it.
+            if not left:
+                raise
 
     def build() -> Any:
         # Serve takes a plain function for a builder, and anything else that can be called for the application itself.
@@ -317,10 +352,11 @@ def deploy_http(
         name="api",
         num_replicas=replicas,
         max_ongoing_requests=max_ongoing_requests,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options={"num_cpus": 0, "label_selector": dict(node_labels)},
         graceful_shutdown_timeout_s=5,
+        # Three failures make a replica unhealthy: one that hangs is replaced after 15 to 20 s.
         health_check_period_s=5,
-        health_check_timeout_s=10,
+        health_check_timeout_s=5,
     )
     try:
         serve.run(deployment.bind(), name=name, route_prefix="/", logging_config=logs)

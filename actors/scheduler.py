@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actors.liveness import or_end, watch
+from actors.liveness import beat, or_end, watch
 
 if TYPE_CHECKING:
     from cluster.scheduling.request import PlacementRequest
-    from cluster.services.report import ServiceReport
+    from cluster.services.report import LeaseAnswer, ServiceReport
 
 
 class SchedulerActor:
@@ -30,7 +30,7 @@ class SchedulerActor:
             settings = load_effective(Path(settings_path))
             logs.configure(settings.state_dir / "logs", "scheduler")
             self._desk = Desk(open_store(settings.database), Outside(), settings)
-            self._loops = [watch(self._desk.serve(), "scheduler")]
+            self._loops = [watch(self._desk.serve(), "scheduler"), watch(beat(settings.state_dir), "beat")]
 
     async def place(self, request: PlacementRequest) -> str:
         """See Desk.place."""
@@ -44,6 +44,6 @@ class SchedulerActor:
         """See Desk.resize."""
         self._desk.resize(volume_id, size_gib)
 
-    async def report(self, report: ServiceReport) -> None:
-        """A volume actor's heartbeat."""
-        await self._desk.report(report)
+    async def report(self, report: ServiceReport) -> LeaseAnswer:
+        """A volume actor's heartbeat; the answer is its lease. See Desk.report."""
+        return await self._desk.report(report)

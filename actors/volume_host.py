@@ -1,6 +1,7 @@
 """One backend on one host: it opens the storage, reports its pools, and runs the driver for the conductor.
 
-The plain class behind the volume actor; no Ray. Holds no records: all it knows comes with the calls.
+The plain class behind the volume actor; no Ray. Holds no records: all it knows comes with the calls, and the lease
+under which it acts with the answers to its reports (docs/decisions/0006-the-lease-of-a-backend.md).
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Any
 import structlog
 
 from actors.exporting import Exporting
-from cluster.services.report import ServiceReport
-from drivers.protocols import Backend, Clones, Export, Fences, Snapshots
+from cluster.lease_lost import LeaseLostError
+from cluster.outside import boot_seconds
+from cluster.services.report import LeaseAnswer, ServiceReport, holder_name
+from drivers.protocols import Backend, Clones, Export, Fences, Holds, Snapshots
 from drivers.vocabulary import (
     BackendUnavailableError,
     ConnectionItem,
@@ -41,8 +44,14 @@ _CALLS: Mapping[str, type] = {
 }
 
 
+# Without a lease a host does nothing: it asks more often than it beats.
+_ASK_SECONDS = 1.0
+
+
 class VolumeHost:
-    """`host` is `host@backend`; `report` delivers a heartbeat and may fail; times are seconds."""
+    """`host` is `host@backend`; `process` names this one unlike any other that ever was, without a space; `report`
+    delivers a heartbeat and may fail; times are seconds, `clock` one that only goes forward, also while the machine
+    sleeps."""
 
     def __init__(
         self,
@@ -52,8 +61,10 @@ class VolumeHost:
         availability_zone: str,
         node_labels: Mapping[str, str],
         heartbeat: float,
-        report: Callable[[ServiceReport], Awaitable[None]],
+        process: str,
+        report: Callable[[ServiceReport], Awaitable[LeaseAnswer]],
         exports: Sequence[Export] = (),
+        clock: Callable[[], float] = boot_seconds,
     ) -> None:
         self.host = host
         self._backend = backend
@@ -62,26 +73,33 @@ class VolumeHost:
         self._labels = dict(node_labels)
         self._heartbeat = heartbeat
         self._report = report
+        self._process = process
+        self._clock = clock
         self._closed_because: str | None = "it has not been opened yet"
+        self._holder = holder_name(process, None, 0.0)
+        self._lease_epoch: int | None = None
+        self._lease_ends = 0.0
+        self._waits_for: str | None = None
         self._latest_epoch = 0
         self._admitted_epoch: int | None = None
         self._admitting = asyncio.Lock()
 
     async def serve(self) -> None:
-        """Open the storage (again and again if need be) and report, until cancelled; no driver's failure ends it."""
+        """Open the storage (again and again if need be) and report, until cancelled; no driver's failure ends it.
+        Raises LeaseLostError, with the storage closed."""
         try:
             while True:
                 await self.beat()
-                await asyncio.sleep(self._heartbeat)
+                await asyncio.sleep(self._heartbeat if self.may_act else min(_ASK_SECONDS, self._heartbeat))
         finally:
             await self._close()
 
     async def call(
         self, method: str, pool: str, args: tuple[Any, ...], *, epoch: int, request_id: str, resource_id: str
     ) -> Any:
-        """Run one driver call. Raises `StorageError`s only: BackendUnavailableError while the storage is closed,
-        StaleEpochError for a conductor that was replaced, UnsupportedError where the driver has no such power,
-        UncertainError for whatever else comes out of the driver."""
+        """Run one driver call. Raises `StorageError`s only: BackendUnavailableError while the storage is closed or the
+        lease is not held, StaleEpochError for a conductor that was replaced, UnsupportedError where the driver has no
+        such power, UncertainError for whatever else comes out of the driver."""
         with (
             structlog.contextvars.bound_contextvars(request_id=request_id, resource_id=resource_id),
             self._storage_errors_only(method),
@@ -89,10 +107,11 @@ class VolumeHost:
             await self._admit(epoch)
             act = self._act(method, pool, args)
             try:
-                # Nothing is awaited between the epoch's check and here. A call of an older epoch that passed it before
-                # a newer epoch came may still wait in the driver for its turn on the object. That does no harm: a
-                # driver takes the calls on one object in the order they were made, so the newer epoch's call finds
-                # what the older one left.
+                # Nothing is awaited between the checks of epoch and lease and here. A process that is stopped just here
+                # and goes on when its lease has run out still holds the storage, so nobody else does. A call of an
+                # older epoch that passed the check before a newer epoch came may still wait in the driver for its turn
+                # on the object. That does no harm: a driver takes the calls on one object in the order they were made,
+                # so the newer epoch's call finds what the older one left.
                 observed = await act()
             except StorageError as error:
                 log.warning("driver.refused", method=method, pool=pool, error=f"{type(error).__name__}: {error}")
@@ -150,8 +169,7 @@ class VolumeHost:
         """
         self._latest_epoch = max(epoch, self._latest_epoch)
         self._refuse_replaced(epoch)
-        if self._closed_because is not None:
-            raise BackendUnavailableError(f"backend {self.host} is not open: {self._closed_because}")
+        self._refuse_without_lease()
         if epoch == self._admitted_epoch:
             return
         async with self._admitting:
@@ -160,6 +178,21 @@ class VolumeHost:
                     await self._backend.admit(epoch)
                 self._admitted_epoch = epoch
         self._refuse_replaced(epoch)
+        self._refuse_without_lease()
+
+    @property
+    def may_act(self) -> bool:
+        """Whether the storage is open and the lease held, by this process's own clock."""
+        return self._closed_because is None and self._clock() < self._lease_ends
+
+    def _refuse_without_lease(self) -> None:
+        if self._closed_because is not None:
+            raise BackendUnavailableError(f"backend {self.host} is not open: {self._closed_because}")
+        if not self.may_act:
+            raise BackendUnavailableError(
+                f"backend {self.host} has no valid lease: the scheduler has not answered its last reports, or another "
+                "process has the lease; nothing was done"
+            )
 
     def _refuse_replaced(self, epoch: int) -> None:
         latest = self._latest_epoch
@@ -174,6 +207,8 @@ class VolumeHost:
             self._note_closed("backend.closed", error)
         else:
             self._closed_because = None
+            place = self._backend.place if isinstance(self._backend, Holds) else None
+            self._holder = holder_name(self._process, place, self._clock())
             log.info("backend.open", host=self.host)
 
     async def _close(self) -> None:
@@ -189,9 +224,10 @@ class VolumeHost:
         if self._closed_because != because:
             log.warning(event, host=self.host, error=because, exc_info=None if expected else error)
         self._closed_because = because
+        self._lease_ends = 0.0
 
     async def beat(self) -> None:
-        """Open the storage if it is not, measure the pools, report."""
+        """Open the storage if it is not, measure the pools, report, take note of the lease. Raises LeaseLostError."""
         if self._closed_because is not None:
             await self._open()
         if self._closed_because is None:
@@ -209,11 +245,34 @@ class VolumeHost:
             node_labels=self._labels,
             backend_up=self._closed_because is None,
             pools=[self._reachable(pool) for pool in pools],
+            holder=self._holder,
         )
+        asked_at = self._clock()  # the lease runs from before the question: it never lasts longer here than there
         try:
-            await self._report(report)
+            answer = await self._report(report)
         except Exception as error:  # the scheduler may be away; the next beat tells it again
             log.warning("backend.unheard", host=self.host, error=f"{type(error).__name__}: {error}")
+        else:
+            self._note_lease(answer, asked_at)
+
+    def _note_lease(self, answer: LeaseAnswer, asked_at: float) -> None:
+        """Raises LeaseLostError when somebody else has the lease that this process had."""
+        before, self._lease_epoch = self._lease_epoch, answer.epoch
+        if answer.epoch is not None:
+            if answer.epoch != before:
+                log.info("backend.lease", host=self.host, epoch=answer.epoch, seconds=answer.seconds)
+            self._lease_ends = asked_at + answer.seconds
+            return
+        self._lease_ends = 0.0
+        if answer.holder is None:
+            return
+        if before is not None:
+            self._closed_because = "another process acts for it now"
+            log.critical("backend.lease_lost", host=self.host, epoch=before, holder=answer.holder)
+            raise LeaseLostError(f"backend {self.host}: {answer.holder} acts for it now; this process must end")
+        if self._waits_for != answer.holder:
+            log.warning("backend.waits", host=self.host, holder=answer.holder)
+        self._waits_for = answer.holder
 
     def _reachable(self, pool: PoolReport) -> PoolReport:
         """The pool as its consumers reach it: by the exports, where there are any."""

@@ -10,6 +10,8 @@ What an error does to an operation (families of `drivers.vocabulary`):
 - anything else is a defect of ours: as retryable, and logged with its traceback.
 
 Claiming is in memory: only the holder of the lease drives operations, and every write it makes is fenced by its epoch.
+By its own clock it stops before that: when the lease has run out, it begins no step until it is renewed, and when
+another has it, it stops for good.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from cluster.flows.run import Context, Failure, Flow, Run
 from cluster.flows.subjects import GoneError
 from cluster.journal import lease, ledger
 from cluster.journal.ledger import CONDUCTOR, Entry, FencedError
+from cluster.lease_lost import LeaseLostError
 from cluster.messages.intents import prune
 from cluster.outside import stamp
 from cluster.reconcile.reconciler import Reconciler
@@ -55,6 +58,7 @@ class Conductor:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._epoch: int | None = None
+        self._lease_ends = 0.0  # of `outside.monotonic`
         self._reconciler = Reconciler(context)
         self._reconciling: asyncio.Task[None] | None = None
 
@@ -63,25 +67,25 @@ class Conductor:
         """The epoch of the lease while it is held."""
         return self._epoch
 
+    def may_act(self) -> bool:
+        """Whether the lease is held by this process's own clock, which counts from before the lease was asked for."""
+        return self._epoch is not None and self._context.outside.monotonic() < self._lease_ends
+
     def wake(self) -> None:
         """There may be work: look now rather than at the next poll."""
         self._bell.set()
 
     async def serve(self) -> None:
-        """Hold the lease and drive operations until cancelled. A lost lease stops every run at once."""
+        """Hold the lease and drive operations until cancelled. Raises LeaseLostError when another has taken the lease,
+        with every run stopped."""
         timing = self._context.settings.timing
-        renewed = chores = 0.0
+        chores = 0.0
         try:
             while True:
                 try:
+                    await self.hold_lease()
                     now = self._context.outside.seconds()
-                    if self._epoch is None:
-                        await self.take_lease()
-                        renewed = now
-                    elif now - renewed >= timing.lease / 3:
-                        await self._renew(now)
-                        renewed = now
-                    if self._epoch is not None:
+                    if self._epoch is not None and self.may_act():
                         await self.claim()
                         if now - chores >= timing.reconcile:
                             chores = now
@@ -130,7 +134,7 @@ class Conductor:
     async def drive(self, entry: Entry, epoch: int) -> bool:
         """One attempt at the operation; what comes of it is in the journal afterwards. True when its undo is due."""
         flow = self._flows[entry.kind]
-        run = Run(self._context, entry, epoch)
+        run = Run(self._context, entry, epoch, self.may_act)
         try:
             if entry.failing is None:
                 log.info("operation.forward", kind=entry.kind, attempts=entry.attempts)
@@ -186,21 +190,33 @@ class Conductor:
         now = self._context.outside.now()
         await self._context.store.write(lambda db: ledger.close(db, entry.id, epoch, now, error))
 
+    async def hold_lease(self) -> None:
+        """Take the lease if it is not held, renew it when a third of its life is over. Raises LeaseLostError."""
+        life = self._context.settings.timing.lease
+        if self._epoch is None:
+            await self.take_lease()
+        elif self._context.outside.monotonic() >= self._lease_ends - life * 2 / 3:
+            await self._renew(self._epoch)
+
     async def take_lease(self) -> None:
         """Take the lease if it is to be had; `epoch` says whether."""
-        now, life = self._context.outside.seconds(), self._context.settings.timing.lease
+        outside, life = self._context.outside, self._context.settings.timing.lease
+        asked_at, now = outside.monotonic(), outside.seconds()
         self._epoch = await self._context.store.write(lambda db: lease.take(db, CONDUCTOR, self._holder, now, life))
+        self._lease_ends = asked_at + life
         if self._epoch is not None:
             log.info("conductor.lease", epoch=self._epoch, holder=self._holder)
 
-    async def _renew(self, now: float) -> None:
-        epoch, life = self._epoch, self._context.settings.timing.lease
-        if epoch is None:
+    async def _renew(self, epoch: int) -> None:
+        outside, life = self._context.outside, self._context.settings.timing.lease
+        asked_at, now = outside.monotonic(), outside.seconds()
+        if await self._context.store.write(lambda db: lease.renew(db, CONDUCTOR, epoch, now, life)):
+            self._lease_ends = asked_at + life
             return
-        if not await self._context.store.write(lambda db: lease.renew(db, CONDUCTOR, epoch, now, life)):
-            log.warning("conductor.lease_lost", epoch=epoch)
-            self._epoch = None
-            await self.stop()
+        log.critical("conductor.lease_lost", epoch=epoch)
+        self._epoch = None
+        await self.stop()
+        raise LeaseLostError(f"another conductor has taken the lease of epoch {epoch}; this process must end")
 
     async def stop(self) -> None:
         """Cancel every run where it stands; the journal knows how far each got."""

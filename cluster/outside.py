@@ -30,13 +30,18 @@ def _secret() -> str:
     return secrets.token_hex(32)
 
 
+def boot_seconds() -> float:
+    """Seconds since the machine started, with those it slept: a lease must not outlast a suspended machine."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 @dataclass(frozen=True)
 class Outside:
     """Clock (`seconds` since the epoch, UTC; `monotonic` seconds for spans of time), ids (lower-case UUIDs),
     randomness, and secrets (32 bytes that nobody can guess, as hexadecimal)."""
 
     seconds: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
+    monotonic: Callable[[], float] = boot_seconds
     new_id: Callable[[], str] = _uuid
     random: random.Random = field(default_factory=random.Random)
     new_secret: Callable[[], str] = field(default=_secret, repr=False)

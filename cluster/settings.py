@@ -28,6 +28,11 @@ PREFIX = "PUMICE_"
 # Variables that processes of an instance carry for other ends than settings.
 _NOT_SETTINGS = {"PUMICE_CONFIG", "PUMICE_INSTANCE"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+# Ray's rules for labels; a value may be empty, and a key may have a prefix (`example.com/disk`).
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_LABEL_KEY = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+# Those that Pumice and Ray set themselves.
+KEPT_LABELS = ("pumice.io/", "ray.io/")
 
 
 class SettingsError(ValueError):
@@ -110,6 +115,7 @@ class TimingSettings(_Frozen):
     heartbeat: float = Field(default=3.0, gt=0, le=300)
     service_down: float = Field(default=12.0, gt=0, le=3600)
     lease: float = Field(default=10.0, gt=0, le=600)
+    backend_lease: float = Field(default=12.0, gt=0, le=600)
     poll: float = Field(default=1.0, gt=0, le=60)
     reconcile: float = Field(default=30.0, gt=0, le=3600)
     driver_call: float = Field(default=3600.0, gt=0)
@@ -120,6 +126,14 @@ class TimingSettings(_Frozen):
     def _fit_together(self) -> Self:
         if self.service_down <= 2 * self.heartbeat:
             raise ValueError("service_down must be more than twice heartbeat, or one lost report is an outage")
+        if self.backend_lease <= 2 * self.heartbeat:
+            raise ValueError(
+                "backend_lease must be more than twice heartbeat, or one lost report makes a backend refuse its work"
+            )
+        if self.service_down < self.backend_lease:
+            raise ValueError(
+                "service_down must not be less than backend_lease, or a service that counts as down still acts"
+            )
         if self.poll >= self.lease / 3:
             raise ValueError("poll must be less than a third of lease, or the lease is renewed too late")
         return self
@@ -153,6 +167,8 @@ class Settings(BaseSettings):
     state_dir: Path = Field(default_factory=_default_state_dir)
     listen: str = "127.0.0.1"
     port: int = Field(default=8776, ge=1, le=65535)
+    cluster_address: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
     replicas: int = Field(default=2, ge=1, le=64)
     host_name: str = Field(default_factory=_host_name)
     region: str = "RegionOne"
@@ -188,6 +204,29 @@ class Settings(BaseSettings):
     def _host_names(cls, value: str) -> str:
         if not _NAME.fullmatch(value):
             raise ValueError(f"{value!r}: use letters, digits, '_', '-', '.' (at most 63)")
+        return value
+
+    @field_validator("cluster_address")
+    @classmethod
+    def _addresses(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            address = ipaddress.IPv4Address(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is not an IPv4 address") from None
+        if address.is_loopback or address.is_unspecified or address.is_multicast:
+            raise ValueError(f"{value} is no address under which another machine could reach this one")
+        return value
+
+    @field_validator("labels")
+    @classmethod
+    def _node_labels(cls, value: dict[str, str]) -> dict[str, str]:
+        for key, text in value.items():
+            if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(text):
+                raise ValueError(f"label {key[:80]}={text[:80]}: use letters, digits, '_', '-', '.' (at most 63)")
+            if key.startswith(KEPT_LABELS):
+                raise ValueError(f"label {key}: Pumice and Ray set those; see host_name and availability_zone")
         return value
 
     @field_validator("database_url")

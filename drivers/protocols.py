@@ -99,6 +99,18 @@ class Clones(Protocol):
 
 
 @runtime_checkable
+class Holds(Protocol):
+    """The driver can prove that no other process has the storage open."""
+
+    @property
+    def place(self) -> str | None:
+        """What this process alone holds now, by a name which no other process can have at the same time (a kernel and
+        a locked file of it); None while it holds nothing, and before `open`. At most 120 characters without a slash.
+        Who shows a place has proof that whoever showed it earlier has let go of it or is dead."""
+        ...
+
+
+@runtime_checkable
 class Fences(Protocol):
     """The storage itself remembers the latest epoch of those who command it."""
 

@@ -12,22 +12,25 @@ from cluster.flows import (
     delete_orphan,
     delete_snapshot,
     delete_volume,
+    examine,
     extend_volume,
     open_connection,
 )
 from cluster.flows.run import Flow
 
 FLOWS: Mapping[str, Flow] = {
-    module.FLOW.kind: module.FLOW
-    for module in (
-        create_volume,
-        delete_volume,
-        extend_volume,
-        create_snapshot,
-        delete_snapshot,
-        adopt_orphan,
-        delete_orphan,
-        open_connection,
-        close_connection,
+    flow.kind: flow
+    for flow in (
+        create_volume.FLOW,
+        delete_volume.FLOW,
+        extend_volume.FLOW,
+        create_snapshot.FLOW,
+        delete_snapshot.FLOW,
+        adopt_orphan.FLOW,
+        delete_orphan.FLOW,
+        examine.VOLUME_FLOW,
+        examine.SNAPSHOT_FLOW,
+        open_connection.FLOW,
+        close_connection.FLOW,
     )
 }

@@ -18,7 +18,9 @@ from sqlalchemy import Connection
 from cluster.flows import subjects
 from cluster.flows.run import Failure, Flow, Result, Run
 from cluster.messages.catalogue import Action, Detail
+from cluster.scheduling.host_name import service_of
 from cluster.scheduling.request import PlacementRequest
+from cluster.services.queries import availability_zone
 from cluster.volumes.records import VolumeStatus
 from drivers.vocabulary import NoSpaceError, Observed, SourceMissingError, VolumeSpec
 
@@ -40,7 +42,9 @@ async def forward(run: Run) -> None:
         host = placed["host"]
         if not {f"full.{attempt}", f"retract.{attempt}"} & run.entry.steps.keys():
             try:
-                await run.last_step("provision", partial(_provision, run, host, volume, source), _available(run))
+                await run.last_step(
+                    "provision", partial(_provision, run, host, volume, source), _available(run, volume, host)
+                )
                 return
             except NoSpaceError:
                 if source is not None or attempt >= run.context.settings.scheduler.max_attempts:
@@ -129,8 +133,13 @@ async def _retract(run: Run, host: str) -> Result:
     return {}
 
 
-def _available(run: Run) -> Any:
-    return lambda db, _result: subjects.set_volume(db, run, status=VolumeStatus.AVAILABLE)
+def _available(run: Run, volume: Mapping[str, Any], host: str) -> Any:
+    def record(db: Connection, _result: Result) -> None:
+        # A type may have left the zone to the scheduler; only now is it sure to stay there.
+        zone = volume["availability_zone"] or availability_zone(db, service_of(host))
+        subjects.set_volume(db, run, status=VolumeStatus.AVAILABLE, availability_zone=zone)
+
+    return record
 
 
 FLOW = Flow(KIND, ("place", "provision", "full", "retract"), ("retract", "fail"), forward, undo)

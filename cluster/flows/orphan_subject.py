@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from sqlalchemy import Connection, Table, delete, select
-from sqlmodel import col
 
 from cluster.flows.subjects import GoneError
 from cluster.reconcile.records import Orphan
-from cluster.snapshots.records import Snapshot
-from cluster.volumes.records import Volume
 
 _ORPHAN = cast(Table, Orphan.__table__)  # type: ignore[attr-defined]
 
@@ -27,11 +24,3 @@ def orphan_row(db: Connection, orphan_id: str) -> Mapping[str, Any]:
 def forget(db: Connection, orphan_id: str) -> None:
     """Remove the row."""
     db.execute(delete(_ORPHAN).where(_ORPHAN.c.id == orphan_id))
-
-
-def has_row(db: Connection, object_id: str) -> bool:
-    """Whether a volume or a snapshot of this id is in the records."""
-    return any(
-        db.execute(select(col(table.id)).where(col(table.id) == object_id)).first() is not None
-        for table in (Volume, Snapshot)
-    )

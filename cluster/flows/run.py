@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from cluster.flows.ports import BackendPort, Ports
 from cluster.journal import ledger
-from cluster.journal.ledger import Entry
+from cluster.journal.ledger import Entry, FencedError
 from cluster.outside import Outside
 from cluster.scheduling.decide import NoPlacementError
 from cluster.settings import Settings
@@ -46,11 +46,13 @@ class Context:
 
 @dataclass
 class Run:
-    """The run of one operation under one epoch of the conductor's lease."""
+    """The run of one operation under one epoch of the conductor's lease. `may_act`: whether the lease has not run out
+    by the conductor's own clock."""
 
     context: Context
     entry: Entry
     epoch: int
+    may_act: Callable[[], bool] = lambda: True
     _seq: int = field(default=0, init=False)
 
     def backend(self, host: str) -> BackendPort:
@@ -77,6 +79,8 @@ class Run:
         if name in self.entry.steps:
             return self.entry.steps[name]
         await self.context.checkpoint(kind, name, "before")
+        if not self.may_act():
+            raise FencedError(f"the lease of epoch {self.epoch} has run out; {name} is not begun")
         result = await act() or {}
         # Crash window: the effect is there and the row is not. The repeat acts again, and finds the effect.
         await self.context.checkpoint(kind, name, "effect")

@@ -60,6 +60,12 @@ def open_operation(
     return operation_id
 
 
+def open_beside(db: Connection, outside: Outside, caller: Caller, kind: str, args: dict[str, Any]) -> str:
+    """Open an operation that only looks, and return its id. It has a resource id of its own: it waits for nobody who
+    works on what it looks at, and keeps nobody from it. `args` says what that is."""
+    return open_operation(db, outside, caller, kind, outside.new_id(), args)
+
+
 def refuse_while_live(db: Connection, kind: str, resource_ids: Sequence[str], doing: str | None = None) -> None:
     """Raise InvalidStateError when an operation on one of the resources is live: whatever their states say (an
     administrator may have reset them), somebody is at work on them. `kind` is for the sentence, as `volume`; `doing`

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import Connection, Table, delete, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 
 from cluster.journal.records import Lease, Operation, OperationState, OperationStep
 
@@ -50,17 +50,18 @@ _COLUMNS = tuple(
         *("args", "attempts", "refusals", "uncertain", "not_before", "failing"),
     )
 )
+# Built once: these run more often than any other, and to build a statement costs more than to run it.
+_DUE = (
+    select(_OP.c.id)
+    .where(_OP.c.state == OperationState.LIVE, _OP.c.not_before <= bindparam("now"))
+    .order_by(_OP.c.created_at, _OP.c.id)
+)
+_EPOCH = select(_LEASE.c.epoch).where(_LEASE.c.name == CONDUCTOR).with_for_update(read=True)
 
 
 def due(db: Connection, now: float) -> list[str]:
     """The ids of all live operations whose time has come (`now` in seconds since the epoch), oldest first."""
-    return list(
-        db.scalars(
-            select(_OP.c.id)
-            .where(_OP.c.state == OperationState.LIVE, _OP.c.not_before <= now)
-            .order_by(_OP.c.created_at, _OP.c.id)
-        )
-    )
+    return list(db.scalars(_DUE, {"now": now}))
 
 
 def load(db: Connection, ids: Sequence[str]) -> list[Entry]:
@@ -80,8 +81,7 @@ def load(db: Connection, ids: Sequence[str]) -> list[Entry]:
 
 def check_epoch(db: Connection, epoch: int) -> None:
     """Raise FencedError unless the conductor's lease has this epoch, and keep it so until the transaction ends."""
-    mine = select(_LEASE.c.epoch).where(_LEASE.c.name == CONDUCTOR).with_for_update(read=True)
-    if db.execute(mine).scalar() != epoch:
+    if db.execute(_EPOCH).scalar() != epoch:
         raise FencedError(f"epoch {epoch} no longer holds the conductor's lease")
 
 
@@ -121,6 +121,15 @@ def write_later(db: Connection, entry: Entry, epoch: int, not_before: float, err
         not_before=not_before,
         error=error[:2048],
     )
+
+
+def hurry(db: Connection, now: float) -> int:
+    """What waits for its next try is tried at once: somebody came back for whom it may have waited. Return how many.
+
+    Not fenced, because it decides nothing: at worst a try is made that fails again.
+    """
+    waiting = (_OP.c.state == OperationState.LIVE, _OP.c.not_before > now, _OP.c.attempts > 0)
+    return db.execute(update(_OP).where(*waiting).values(not_before=now)).rowcount
 
 
 def write_failing(db: Connection, operation_id: str, epoch: int, failing: Mapping[str, str]) -> None:

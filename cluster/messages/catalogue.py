@@ -47,6 +47,7 @@ class Action(Enum):
     # Of our own, far from where Cinder counts.
     DELETE_VOLUME = ("900", "delete volume")
     COMPARE_WITH_STORAGE = ("901", "compare with storage")
+    RESET_STATUS = ("902", "reset status")
 
     @property
     def id(self) -> str:
@@ -95,6 +96,11 @@ class Detail(Enum):
         "The image disk format must be the same as the volume format for the volume type you are requesting.",
     )
     INCREMENTAL_BACKUP_FORCES_FULL_BACKUP = ("030", "Incremental backup not possible, forcing full backup.")
+    # Of our own, far from where Cinder counts.
+    STORAGE_AGREES = ("900", "The storage holds what the record says.")
+    STORAGE_DIFFERS = ("901", "The storage does not hold what the record says.")
+    WORK_GOES_ON = ("902", "An earlier request still works on it.")
+    STORAGE_UNSEEN = ("903", "The storage could not be looked at.")
 
     @property
     def id(self) -> str:

@@ -11,6 +11,10 @@ from cluster.errors import ConflictError, InvalidStateError, NotFoundError
 from cluster.journal.intents import open_operation
 from cluster.outside import Outside
 from cluster.reconcile.records import Orphan
+from cluster.reconcile.standing import standing_of
+from cluster.scheduling.host_name import service_of
+from cluster.services.queries import living
+from cluster.settings import Settings
 from cluster.snapshots.records import Snapshot, SnapshotStatus
 from cluster.volumes.records import AttachStatus, Volume, VolumeStatus
 from drivers.vocabulary import GIB, ObjectKind
@@ -26,13 +30,18 @@ def orphans(db: Connection) -> list[dict[str, Any]]:
     return [dict(row._mapping) for row in rows]
 
 
-def delete(db: Connection, outside: Outside, caller: Caller, orphan_id: str) -> str:
-    """Open `orphan.delete`; return the operation's id. Raises NotFoundError, InvalidStateError (already under way),
-    ConflictError (it has a row, so it is no orphan)."""
-    _get(db, orphan_id)
-    for table in (_VOLUME, _SNAPSHOT):
-        if db.execute(select(table.c.id).where(table.c.id == orphan_id)).first() is not None:
+def delete(db: Connection, settings: Settings, outside: Outside, caller: Caller, orphan_id: str) -> str:
+    """Open `orphan.delete`; return the operation's id. Raises NotFoundError, InvalidStateError (already under way; a
+    stray while a request works on the volume or snapshot of its id, or while its service is down), ConflictError (its
+    row says that it is there, so it is no orphan)."""
+    orphan = _get(db, orphan_id)
+    standing = standing_of(db, orphan_id)
+    if standing is not None:
+        if standing.kind != orphan["kind"] or standing.host == orphan["host"]:
             raise ConflictError(f"{orphan_id} has a row: it is no orphan. Delete it as what it is.")
+        # No request on the volume is allowed until the stray is gone, so this must not wait for a host.
+        if service_of(orphan["host"]) not in living(db, outside.seconds() - settings.timing.service_down):
+            raise InvalidStateError(f"{orphan['host']} does not answer; delete orphan {orphan_id} when it is back.")
     return open_operation(db, outside, caller, "orphan.delete", orphan_id)
 
 
@@ -46,10 +55,17 @@ def adopt(
     snapshot has no row: adopt that first).
     """
     orphan = _get(db, orphan_id)
+    standing = standing_of(db, orphan_id)
+    if standing is not None:
+        if standing.host == orphan["host"]:
+            raise ConflictError(f"{orphan['kind']} {orphan_id} has a row already.")
+        raise ConflictError(
+            f"{standing.kind} {orphan_id} has a row already, which says that it is {standing.place}; the object in "
+            f"{orphan['host']} is left over from an earlier try and cannot be adopted under the same id. Delete the "
+            "orphan, or first the row."
+        )
     size_gib = max(1, -(-orphan["size_bytes"] // GIB))
     table = _VOLUME if orphan["kind"] == ObjectKind.VOLUME else _SNAPSHOT
-    if db.execute(select(table.c.id).where(table.c.id == orphan_id)).first() is not None:
-        raise ConflictError(f"{orphan['kind']} {orphan_id} has a row already.")
     common = {
         "id": orphan_id, "project_id": caller.project_id, "user_id": caller.user_id, "name": name,
         "size_gib": size_gib, "user_metadata": {}, "consumes_quota": True, "created_at": outside.now(),

@@ -7,24 +7,23 @@ connections are mended (`cluster.reconcile.connections`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 
 import structlog
-from sqlalchemy import Connection, Table, delete, exists, insert, select, update
+from sqlalchemy import Connection, Table, exists, select, update
 
 from cluster.attachments.standing import settle
-from cluster.flows.orphan_subject import has_row
 from cluster.flows.run import Context
 from cluster.journal import ledger
 from cluster.journal.records import Operation, OperationState
 from cluster.messages.catalogue import Action, Detail, ResourceType
 from cluster.messages.intents import tell
+from cluster.reconcile import listing, strays
 from cluster.reconcile.comparing import TRANSITIONAL, Differences, Known, compare
 from cluster.reconcile.connections import ConnectionKeeper
-from cluster.reconcile.records import Orphan
-from cluster.scheduling.host_name import service_of
-from cluster.services.records import Service
+from cluster.reconcile.strays import Strays
+from cluster.services.queries import living
 from cluster.snapshots.records import Snapshot
 from cluster.volumes.records import Volume
 from drivers.vocabulary import InventoryItem, ObjectKind, StorageError
@@ -32,8 +31,6 @@ from drivers.vocabulary import InventoryItem, ObjectKind, StorageError
 _VOLUME = cast(Table, Volume.__table__)  # type: ignore[attr-defined]
 _SNAPSHOT = cast(Table, Snapshot.__table__)  # type: ignore[attr-defined]
 _OPERATION = cast(Table, Operation.__table__)  # type: ignore[attr-defined]
-_ORPHAN = cast(Table, Orphan.__table__)  # type: ignore[attr-defined]
-_SERVICE = cast(Table, Service.__table__)  # type: ignore[attr-defined]
 _TABLES = {ObjectKind.VOLUME: _VOLUME, ObjectKind.SNAPSHOT: _SNAPSHOT}
 _RESOURCES = {ObjectKind.VOLUME: ResourceType.VOLUME, ObjectKind.SNAPSHOT: ResourceType.SNAPSHOT}
 log = structlog.get_logger()
@@ -50,16 +47,8 @@ class Reconciler:
         """Look at every living volume service once. A service that does not answer is passed over: its work stays
         uncertain. Raises FencedError, StoreError."""
         alive = self._context.outside.seconds() - self._context.settings.timing.service_down
-        services = await self._context.store.read(
-            lambda db: db.scalars(
-                select(_SERVICE.c.host).where(
-                    _SERVICE.c.heartbeat_at >= alive,
-                    _SERVICE.c.binary == "cinder-volume",
-                    _SERVICE.c.backend_state == "up",
-                )
-            ).all()
-        )
-        await asyncio.gather(self._unplaced(epoch), *(self._guarded(service, epoch) for service in services))
+        services = await self._context.store.read(lambda db: living(db, alive))
+        await asyncio.gather(self._unplaced(epoch), *(self._guarded(service, epoch) for service in sorted(services)))
 
     async def _guarded(self, service: str, epoch: int) -> None:
         try:
@@ -94,19 +83,28 @@ class Reconciler:
         found = await self._context.ports.inventory(service, epoch=epoch)
         after = await self._context.store.read(lambda db: known(db, service))
         differences = compare(before, found, after)
-        await self._context.store.write(lambda db: self._mend(db, service, epoch, differences, found))
-        if differences.missing or differences.stranded or differences.orphans:
+        listed = set((await self._context.store.read(listing.listed)).items())
+        stray = await strays.find(self._context, epoch, service, found, listed)
+        await self._context.store.write(lambda db: self._mend(db, service, epoch, differences, found, stray))
+        if differences.missing or differences.stranded or differences.orphans or stray:
             log.warning(
                 "reconcile.differences",
                 host=service,
                 missing=[one.id for one in differences.missing],
                 stranded=[one.id for one, _there in differences.stranded],
                 orphans=[item.id for item in differences.orphans],
+                strays=sorted(stray),
             )
         return differences
 
     def _mend(
-        self, db: Connection, service: str, epoch: int, differences: Differences, found: Iterable[InventoryItem]
+        self,
+        db: Connection,
+        service: str,
+        epoch: int,
+        differences: Differences,
+        found: Sequence[InventoryItem],
+        stray: Strays,
     ) -> None:
         ledger.check_epoch(db, epoch)
         for one in differences.missing:
@@ -119,7 +117,7 @@ class Reconciler:
                     settle(db, self._context.outside, one.id)
                 where = "is whole on its backend" if there else "is not on its backend"
                 self._tell(db, one, f"It was {one.status} and nothing worked on it. The {one.kind} {where}.")
-        self._remember(db, service, differences.orphans, {item.id for item in found})
+        listing.update(db, self._context.outside, service, found, differences.orphans, stray)
 
     def _set(self, db: Connection, one: Known, status: str) -> bool:
         """Change the state unless the row has changed, or an operation was opened, since it was looked at."""
@@ -147,28 +145,6 @@ class Reconciler:
             resource_id=one.id,
             reason=reason,
         )
-
-    def _remember(self, db: Connection, service: str, orphans: Iterable[InventoryItem], there: set[str]) -> None:
-        listed = {row.id for row in db.execute(select(_ORPHAN.c.id, _ORPHAN.c.host)) if service_of(row.host) == service}
-        # Known on another host is known: a host that changed its name makes no orphans.
-        current = {item.id: item for item in orphans if not has_row(db, item.id)}
-        busy = set(db.scalars(select(_OPERATION.c.resource_id).where(_OPERATION.c.state == OperationState.LIVE)))
-        gone = ((listed - current.keys()) | (listed - there)) - busy  # those being adopted or deleted are that flow's
-        db.execute(delete(_ORPHAN).where(_ORPHAN.c.id.in_(gone)))
-        for item in current.values():
-            if item.id not in listed:
-                db.execute(insert(_ORPHAN).values(**self._orphan(service, item)))
-
-    def _orphan(self, service: str, item: InventoryItem) -> dict[str, Any]:
-        return {
-            "id": item.id,
-            "kind": item.kind.value,
-            "host": f"{service}#{item.pool}",
-            "size_bytes": item.size_bytes,
-            "parent_id": item.parent_id,
-            "location": item.location[:1024],
-            "first_seen_at": self._context.outside.now(),
-        }
 
 
 def known(db: Connection, service: str) -> list[Known]:

@@ -12,15 +12,18 @@ from typing import cast
 import structlog
 from sqlalchemy import Connection, Table, select
 
+from cluster.journal.ledger import hurry
 from cluster.outside import Outside
 from cluster.scheduling.decide import NoPlacementError
 from cluster.scheduling.ledger import Ledger
 from cluster.scheduling.request import PlacementRequest
 from cluster.scheduling.scheduler import Scheduler
 from cluster.scheduling.settings import SchedulingSettings, WeigherSettings
+from cluster.services import leases
 from cluster.services.intents import report_pools, report_service
+from cluster.services.queries import works
 from cluster.services.records import Service
-from cluster.services.report import ServiceReport
+from cluster.services.report import LeaseAnswer, ServiceReport
 from cluster.settings import Settings
 from cluster.store.seam import Store, StoreError
 from cluster.volumes.records import Volume
@@ -58,6 +61,8 @@ class Desk:
         self._reported: set[str] = set()
         self._looked_at = 0.0
         self._began = outside.seconds()
+        self._beat_at: float | None = None  # monotonic, of the last beat that was written down
+        self._held_up_at: float | None = None
         self._started = False
 
     async def start(self) -> None:
@@ -83,8 +88,14 @@ class Desk:
                 log.warning("scheduler.store", error=str(error))
             await asyncio.sleep(timing.heartbeat if self._started else min(_START_PAUSE_SECONDS, timing.heartbeat))
 
-    async def report(self, report: ServiceReport) -> None:
-        """A heartbeat: remember the pools, and write service and pools down for the API."""
+    async def report(self, report: ServiceReport) -> LeaseAnswer:
+        """A heartbeat: give or renew the lease, remember the pools, and write service and pools down for the API, all
+        in one transaction. Of a process that may not act for the backend, because another has the lease, nothing is
+        remembered. Raises StoreError; then the lease is as it was."""
+        life = self._settings.timing.backend_lease
+        other = await self._store.read(lambda db: leases.is_others(db, report, self._outside.seconds()))
+        if other is not None:
+            return LeaseAnswer(None, life, other)
         self._scheduler.report(
             report.host,
             report.pools,
@@ -96,7 +107,15 @@ class Desk:
         self._reported.add(report.host)
         stats = {pool.host: pool.stats() for pool in self._scheduler.pools_view() if pool.service == report.host}
 
-        def write(db: Connection) -> None:
+        def write(db: Connection) -> LeaseAnswer:
+            answer = leases.answer(db, report, self._outside.seconds(), life)
+            if answer.holder is not None:
+                return answer  # it was given away since it was looked at
+            now = self._outside.seconds()
+            if report.backend_up and works(db, report.host, now - self._settings.timing.service_down) is False:
+                # It was away for a while: what waits for it has come to wait ever longer between two tries.
+                hurried = hurry(db, now)
+                log.info("scheduler.service_back", host=report.host, hurried=hurried)
             report_service(
                 db,
                 self._outside,
@@ -107,10 +126,12 @@ class Desk:
                 backend_state="up" if report.backend_up else "down",
             )
             report_pools(db, self._outside, report.host, stats)
+            return answer
 
-        await self._store.write(write)
+        answer = await self._store.write(write)
         if first:
             log.info("scheduler.service", host=report.host, pools=sorted(stats), backend_up=report.backend_up)
+        return answer
 
     async def place(self, request: PlacementRequest) -> str:
         """The pool for a volume, with its room reserved. Raises NoPlacementError; RetryableError until the records
@@ -123,7 +144,9 @@ class Desk:
             return self._scheduler.place(request).host
         except NoPlacementError:
             if unheard:
-                raise RetryableError(f"the scheduler has just started; waiting for {', '.join(unheard)}") from None
+                raise RetryableError(
+                    f"the scheduler has just started or was held up; waiting for {', '.join(unheard)}"
+                ) from None
             raise
 
     def release(self, volume_id: str) -> None:
@@ -151,7 +174,8 @@ class Desk:
         for host, disabled, heartbeat_at in rows:
             up = now - heartbeat_at <= self._settings.timing.service_down
             self._scheduler.set_service(host, up=up, enabled=not disabled)
-            if (up or (starting and not disabled)) and host not in self._reported:
+            silent_here = not up and not disabled and self._was_held_up()
+            if silent_here or ((up or (starting and not disabled)) and host not in self._reported):
                 unheard.append(host)
         if not unheard:
             self._looked_at = now
@@ -170,6 +194,18 @@ class Desk:
                 backend_state=None,
             )
         )
+        now = self._outside.monotonic()
+        if self._beat_at is not None and now - self._beat_at > settings.timing.service_down / 2:
+            self._held_up_at = now
+        self._beat_at = now
+
+    def _was_held_up(self) -> bool:
+        """Whether this process (it was stopped) or its records (the database was away) are or were just out of action:
+        then the silence of a service says nothing about the service."""
+        if self._beat_at is None:
+            return False
+        now, life = self._outside.monotonic(), self._settings.timing.service_down
+        return now - self._beat_at > life / 2 or (self._held_up_at is not None and now - self._held_up_at <= life)
 
     async def _rebuild(self) -> None:
         rows = await self._store.read(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 from sqlmodel import col
 
 from cluster.errors import NotFoundError
@@ -12,6 +13,23 @@ from cluster.outside import Outside
 from cluster.services.queries import at_host
 from cluster.services.records import Pool, Service
 from cluster.store.seam import hold
+
+# Built once: heartbeats are most of what an idle cluster does.
+_SERVICE, _POOL = cast(Table, Service.__table__), cast(Table, Pool.__table__)  # type: ignore[attr-defined]
+_KNOWN = select(_SERVICE.c.id).where(
+    _SERVICE.c.binary == bindparam("at_binary"), _SERVICE.c.host == bindparam("at_host")
+)
+_REPORT = (
+    update(_SERVICE)
+    .where(_SERVICE.c.id == bindparam("known"))
+    .values({name: bindparam(name) for name in ("availability_zone", "node_labels", "backend_state", "heartbeat_at")})
+)
+_POOLS = select(_POOL.c.name).where(_POOL.c.service_host == bindparam("at_host"))
+_REFRESH = (
+    update(_POOL)
+    .where(_POOL.c.name == bindparam("key"))
+    .values(stats=bindparam("document"), reported_at=bindparam("now"))
+)
 
 
 def report_service(
@@ -36,9 +54,9 @@ def report_service(
         "backend_state": backend_state,
         "heartbeat_at": outside.seconds(),
     }
-    known = db.execute(select(col(Service.id)).where(col(Service.binary) == binary, col(Service.host) == host)).scalar()
+    known = db.execute(_KNOWN, {"at_binary": binary, "at_host": host}).scalar()
     if known is not None:
-        db.execute(update(Service).where(col(Service.id) == known).values(**reported))
+        db.execute(_REPORT, {"known": known, **reported})
         return str(known)
     service_id = outside.new_id()
     db.execute(
@@ -56,15 +74,14 @@ def report_pools(
     known ones are refreshed, others vanish. Keys are full names (`host@backend#pool`), values what get_pools shows.
     """
     hold(db, f"pools:{service_host}")
-    known = set(db.execute(select(col(Pool.name)).where(col(Pool.service_host) == service_host)).scalars())
+    known = set(db.scalars(_POOLS, {"at_host": service_host}))
     gone = known - pools.keys()
     if gone:
         db.execute(delete(Pool).where(col(Pool.name).in_(sorted(gone))))
     now = outside.seconds()
-    refreshed = [{"key": name, "document": dict(pools[name])} for name in sorted(known & pools.keys())]
+    refreshed = [{"key": name, "document": dict(pools[name]), "now": now} for name in sorted(known & pools.keys())]
     if refreshed:
-        statement = update(Pool.__table__).where(col(Pool.name) == bindparam("key"))  # type: ignore[attr-defined]
-        db.execute(statement.values(stats=bindparam("document"), reported_at=now), refreshed)
+        db.execute(_REFRESH, refreshed)
     new = [
         {"name": name, "service_host": service_host, "stats": dict(pools[name]), "reported_at": now}
         for name in sorted(pools.keys() - known)

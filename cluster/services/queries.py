@@ -77,6 +77,36 @@ def services(
     ]
 
 
+def living(db: Connection, since: float) -> set[str]:
+    """The volume services (`host@backend`) that have reported at or after `since` (seconds since the epoch), with a
+    backend that is open."""
+    return set(
+        db.scalars(
+            select(col(Service.host)).where(
+                col(Service.heartbeat_at) >= since,
+                col(Service.binary) == VOLUME_BINARY,
+                col(Service.backend_state) == "up",
+            )
+        )
+    )
+
+
+def works(db: Connection, host: str, since: float) -> bool | None:
+    """Whether the volume service `host` (`host@backend`) was heard after `since` (seconds since the epoch) and had its
+    storage open; None when it was never heard."""
+    columns = (col(Service.heartbeat_at), col(Service.backend_state))
+    row = db.execute(select(*columns).where(col(Service.binary) == VOLUME_BINARY, col(Service.host) == host)).first()
+    return None if row is None else bool(row.heartbeat_at >= since and row.backend_state != "down")
+
+
+def availability_zone(db: Connection, host: str) -> str | None:
+    """The zone of the volume service `host` (`host@backend`) by its last report; None when it was never heard."""
+    statement = select(col(Service.availability_zone)).where(
+        col(Service.binary) == VOLUME_BINARY, col(Service.host) == host
+    )
+    return db.execute(statement).scalar()
+
+
 def availability_zones(db: Connection, now: float, down_after: float) -> dict[str, bool]:
     """The zones that volume services are in, and whether any service there is enabled and up."""
     zones: dict[str, bool] = {}

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, update
 
 from cluster.caller import Caller
 from cluster.errors import InvalidInputError, NotFoundError
-from cluster.journal.intents import open_operation, refuse_while_live
+from cluster.journal.intents import open_beside, open_operation, refuse_while_live
 from cluster.outside import Outside
 from cluster.quotas.usage import Claim, check
 from cluster.settings import Settings
@@ -114,6 +114,13 @@ def edit(
     NotFoundError."""
     row = queries.get(db, caller, snapshot_id, lock=True)
     return _write(db, row, {**changes, "updated_at": outside.now()})
+
+
+def reset_status(db: Connection, outside: Outside, caller: Caller, snapshot_id: str, status: str) -> None:
+    """Write the status an operator asks for; nothing else is touched, and an operation under way goes on. Opens
+    `snapshot.examine`, which tells the snapshot's project what is true. Raises NotFoundError."""
+    edit(db, outside, caller, snapshot_id, {"status": status})
+    open_beside(db, outside, caller, "snapshot.examine", {"id": snapshot_id, "said": {"status": status}})
 
 
 def report(

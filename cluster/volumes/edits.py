@@ -14,6 +14,7 @@ from sqlalchemy import Connection, update
 from cluster.attachments.letting_go import let_go_all
 from cluster.caller import Caller
 from cluster.errors import InvalidInputError, NotFoundError
+from cluster.journal.intents import open_beside
 from cluster.journal.outcome import Work
 from cluster.outside import Outside
 from cluster.volumes import queries
@@ -101,9 +102,9 @@ def reset_status(
     attach_status: str | None = None,
     migration_status: str | None = None,
 ) -> Work | None:
-    """Write the states an operator asks for; an operation under way goes on. With the attach status `detached` every
-    attachment and connection of the volume is ended: what is returned sees to those that an export serves. Nothing
-    else is touched.
+    """Write the states an operator asks for; an operation under way goes on. Opens `volume.examine`, which tells the
+    volume's project what is true. With the attach status `detached` every attachment and connection of the volume is
+    ended: what is returned sees to those that an export serves. Nothing else is touched.
 
     `migration_status` "none" clears it. Raises NotFoundError; InvalidInputError for `deleting`, and for `in-use`
     without an attachment. Cinder also means to refuse `error_deleting` and `detaching`, but does not.
@@ -125,6 +126,8 @@ def reset_status(
     # The asked-for states are written last: they hold, whatever the end of an attachment makes of the volume.
     work = let_go_all(db, outside, caller, volume_id) if attach_status == AttachStatus.DETACHED else None
     _write(db, row, changes)
+    said = {"status": status, "attach_status": attach_status, "migration_status": migration_status}
+    open_beside(db, outside, caller, "volume.examine", {"id": volume_id, "said": said})
     return work
 
 

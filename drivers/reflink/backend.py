@@ -101,6 +101,11 @@ class ReflinkBackend:
             extra=extra,
         )
 
+    @property
+    def place(self) -> str | None:
+        """See `Holds`: the lock in the pool's directory."""
+        return self._pool.place
+
     async def open(self) -> None:
         """Bring the file system, take the pool's lock, remove leftovers, find out whether extents can be shared.
         Raises BackendUnavailableError. Opening an open backend does nothing."""

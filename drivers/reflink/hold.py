@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from drivers.kernel import boot_id
 from drivers.vocabulary import BackendUnavailableError
 
 LOCK_NAME: Final = ".pumice.lock"
@@ -38,6 +39,14 @@ class Hold:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
+
+    @property
+    def place(self) -> str | None:
+        """What is held: this kernel and the lock file's device and inode; None while nothing is."""
+        if self._descriptor is None:
+            return None
+        status = os.fstat(self._descriptor)
+        return f"{boot_id()}:{status.st_dev}:{status.st_ino}"
 
     def let_go(self) -> None:
         """Release the pool. Safe to repeat."""

@@ -64,6 +64,11 @@ class Pool:
         self._volumes = Shelf(directory / "volumes", ObjectKind.VOLUME, 0o600, checkpoint)
         self._snapshots = Shelf(directory / "snapshots", ObjectKind.SNAPSHOT, 0o400, checkpoint)
 
+    @property
+    def place(self) -> str | None:
+        """What is held; see hold.py."""
+        return self._hold.place
+
     def open(self) -> None:
         """Take the pool, beginning it in an empty or missing directory. Raises BackendUnavailableError."""
         with faults.attempt(f"opening pool {self.name} in {self.directory}"):

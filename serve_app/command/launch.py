@@ -18,12 +18,13 @@ from pathlib import Path
 import httpx
 from sqlalchemy import Connection, func, select
 
-from actors.instance import load_instance, mark_of
+from actors.instance import load_instance, machine_mark_of, mark_of
 from actors.names import CONDUCTOR
 from cluster import logs
 from cluster.journal import lease
 from cluster.journal.ledger import CONDUCTOR as LEASE
 from cluster.outside import Outside
+from cluster.services import leases
 from cluster.services.records import Pool, Service
 from cluster.settings import Settings, SettingsError
 from cluster.settings_file import load_effective, settings_path
@@ -56,11 +57,13 @@ async def prepare(settings: Settings) -> None:
 
 
 async def expire(settings: Settings) -> None:
-    """End the lease of this instance's earlier conductor. Only for one who has seen all its processes end: the next
-    conductor need not wait then until the lease has run out."""
+    """End the leases of this instance's earlier conductor and of this host's backends. Only for one who has seen all
+    its processes on this machine end: the next need not wait then until the leases have run out."""
+    hosts = [f"{settings.host_name}@{backend}" for backend in settings.backends]
     store = open_store(settings.database)
     try:
         await store.write(lambda db: lease.expire(db, LEASE, mark_of(settings.state_dir)))
+        await store.write(lambda db: leases.expire(db, hosts, machine_mark_of(settings.state_dir)))
     finally:
         await store.close()
 
@@ -77,6 +80,7 @@ async def actors(settings: Settings) -> None:
 async def serve(settings: Settings) -> None:
     """What needs Ray: actors, HTTP, waiting until a volume could be created. Raises LaunchError, ConnectionError."""
     from actors import fleet, ray_port
+    from actors.head_environment import LOOPBACK
     from serve_app.deployment import build_app
 
     with _connected(settings):
@@ -88,8 +92,9 @@ async def serve(settings: Settings) -> None:
             partial(build_app, str(settings_path(settings.state_dir))),
             name=APPLICATION,
             replicas=settings.replicas,
-            host=settings.listen,
+            host=LOOPBACK,  # HAProxy listens on `listen` as well (actors.head_environment)
             port=settings.port,
+            node_labels=fleet.head_selector(settings),
         )
         await _ready(settings)
 
@@ -110,10 +115,13 @@ def _connected(settings: Settings) -> Iterator[None]:
 
 
 async def _ready(settings: Settings) -> None:
+    from actors import fleet
+
     say("pools")
     store = open_store(settings.database)
     try:
-        await _until(partial(_a_pool_is_up, store, settings), partial(_why_no_pool, settings))
+        if fleet.on_head(settings):  # or else the pools are on nodes that may not be there yet
+            await _until(partial(_a_pool_is_up, store, settings), partial(_why_no_pool, settings))
         await _until(_a_conductor_works, lambda: "the conductor does not hold its lease; see `pumice logs`")
         await _until(partial(_http_answers, settings), lambda: f"nothing answers at {settings.endpoint}")
     finally:

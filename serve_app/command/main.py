@@ -9,6 +9,7 @@ import click
 
 from serve_app.command.db import db
 from serve_app.command.down import down
+from serve_app.command.join import join
 from serve_app.command.logs import logs
 from serve_app.command.orphans import orphans
 from serve_app.command.status import status
@@ -21,7 +22,7 @@ def pumice() -> None:
     """Block storage for a Ray cluster, with Cinder's v3 API."""
 
 
-for _command in (up, down, status, db, logs, orphans):
+for _command in (up, join, down, status, db, logs, orphans):
     pumice.add_command(_command)
 
 if __name__ == "__main__":

@@ -80,8 +80,9 @@ def delete(state_dir: Path | None, orphan_id: str) -> None:
     """Delete an orphan from its backend."""
     from cluster.reconcile import intents
 
-    outside = Outside()
-    operation = _run(_settings(state_dir), lambda db: intents.delete(db, outside, _caller(outside, "", ""), orphan_id))
+    settings, outside = _settings(state_dir), Outside()
+    caller = _caller(outside, "", "")
+    operation = _run(settings, lambda db: intents.delete(db, settings, outside, caller, orphan_id))
     click.echo(f"deleting {orphan_id} (operation {operation})")
 
 

@@ -10,9 +10,11 @@ from sqlalchemy import Connection, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import SQLModel
 
+from actors.node_environment import VERSION_LABEL
 from cluster.journal.records import Operation, OperationState
+from cluster.services.queries import VOLUME_BINARY
 from cluster.services.records import Pool, Service
-from cluster.settings import Settings
+from cluster.settings import KEPT_LABELS, Settings
 from cluster.store.open import open_store
 from cluster.store.seam import StoreError
 
@@ -25,6 +27,7 @@ _SERVICE, _POOL, _OPERATION = (
 class Records:
     """Rows for people and programs; `error` says why there are none."""
 
+    nodes: list[dict[str, Any]] = field(default_factory=list)
     services: list[dict[str, Any]] = field(default_factory=list)
     pools: list[dict[str, Any]] = field(default_factory=list)
     operations: list[dict[str, Any]] = field(default_factory=list)
@@ -36,11 +39,12 @@ async def look(settings: Settings, now: float) -> Records:
     since = now - settings.timing.service_down
 
     def read(db: Connection) -> Records:
-        services = [_service(row, since) for row in db.execute(select(_SERVICE)).mappings()]
+        found = list(db.execute(select(_SERVICE)).mappings())
+        services = [_service(row, since) for row in found]
         up = {row["host"] for row in services if row["state"] == "up"}
         pools = [_pool(row, up) for row in db.execute(select(_POOL)).mappings()]
         live = select(_OPERATION).where(_OPERATION.c.state == OperationState.LIVE).order_by(_OPERATION.c.created_at)
-        return Records(services, pools, [_operation(row) for row in db.execute(live).mappings()])
+        return Records(_nodes(found, since), services, pools, [_operation(row) for row in db.execute(live).mappings()])
 
     if _is_missing(settings.database):
         return Records(error="there is no database yet")
@@ -57,6 +61,22 @@ def _is_missing(database: str) -> bool:
     # Opening an SQLite file that is not there would make an empty one.
     url = make_url(database)
     return url.get_backend_name() == "sqlite" and not Path(url.database or "").exists()
+
+
+def _nodes(services: list[Any], since: float) -> list[dict[str, Any]]:
+    """The nodes that volume services have reported from, with what the last report there said."""
+    nodes = {}
+    for row in sorted(services, key=lambda row: row["heartbeat_at"]):
+        labels = row["node_labels"]
+        if row["binary"] == VOLUME_BINARY:
+            nodes[row["host"].partition("@")[0]] = {
+                "host": row["host"].partition("@")[0],
+                "zone": row["availability_zone"],
+                "version": labels.get(VERSION_LABEL),
+                "state": "up" if row["heartbeat_at"] >= since else "down",
+                "labels": {key: value for key, value in labels.items() if not key.startswith(KEPT_LABELS)},
+            }
+    return [nodes[name] for name in sorted(nodes)]
 
 
 def _service(row: Any, since: float) -> dict[str, Any]:

@@ -26,7 +26,8 @@ class AlreadyRunningError(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """A run of `pumice up`. `ready` once volumes could be created; `state` is what it last said it was doing."""
+    """A run of `pumice up`, or of `pumice join` (then `endpoint` is empty). `ready` once volumes could be created, or
+    the node was in the cluster; `state` is what it last said it was doing."""
 
     pid: int
     started_at: str
@@ -59,12 +60,17 @@ class RunFile:
         except BlockingIOError as error:
             os.close(descriptor)
             run = self.read()
-            who = f" (process {run.pid}, {run.endpoint})" if run else ""
+            who = f" (process {run.pid}{', ' * bool(run.endpoint)}{run.endpoint})" if run else ""
             raise AlreadyRunningError(
                 f"an instance runs already in {self._path.parent.parent}{who}; "
                 "stop it with `pumice down`, or give another --state-dir and --port"
             ) from error
         self._held = descriptor
+
+    @property
+    def ready(self) -> bool:
+        """What this run said last."""
+        return self._run is not None and self._run.ready
 
     def write(self, run: Run) -> None:
         """Record the run."""

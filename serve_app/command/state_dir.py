@@ -23,6 +23,11 @@ def is_instance(directory: Path) -> bool:
     return bool(_settings_in(directory)) or any((directory / sign).is_file() for sign in _SIGNS)
 
 
+def is_head(directory: Path) -> bool:
+    """Whether the head of an instance has been in `directory`, and not a node that has joined one."""
+    return bool(_settings_in(directory))
+
+
 def refuse_foreign(directory: Path) -> None:
     """Raise SettingsError when there is something in `directory` and it is no instance's."""
     if directory.exists() and not directory.is_dir():

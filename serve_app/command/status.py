@@ -6,17 +6,20 @@ import asyncio
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from cluster.settings import Settings, SettingsError
 from cluster.settings_file import load_effective, settings_path
+from serve_app.command import node_file
+from serve_app.command.node_file import JoinedAs
 from serve_app.command.options import STATE_DIR, fail, settings_of, with_options
 from serve_app.command.run_file import Run, RunFile
 
 # Title → heading → key of the row.
 _COLUMNS = {
+    "nodes": {"HOST": "host", "ZONE": "zone", "VERSION": "version", "STATE": "state", "LABELS": "labels"},
     "services": {"BINARY": "binary", "HOST": "host", "ZONE": "zone", "STATUS": "status", "STATE": "state"},
     "pools": {"NAME": "name", "TOTAL GiB": "total_gib", "FREE GiB": "free_gib", "STATE": "state"},
     "operations": {"KIND": "kind", "RESOURCE": "resource_id", "ATTEMPTS": "attempts", "CREATED": "created_at"},
@@ -27,11 +30,14 @@ _COLUMNS = {
 @with_options(STATE_DIR)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(state_dir: Path | None, as_json: bool) -> None:
-    """Show services, pools and operations in flight. Exit code 0: ready; 1: not ready or not running."""
+    """Show nodes, services, pools and operations in flight; on a node that has joined, whether it is in the cluster.
+    Exit code 0: ready; 1: not ready or not running."""
     directory = settings_of(state_dir=state_dir).state_dir
     run = RunFile(directory).read()
     if run is not None and not run.is_alive():
         run = None
+    if (node := node_file.read(directory)) is not None:
+        _joined(node, run, as_json)
     try:
         settings = load_effective(settings_path(directory))
     except SettingsError as error:
@@ -42,6 +48,18 @@ def status(state_dir: Path | None, as_json: bool) -> None:
     report = asyncio.run(_report(settings, run))
     click.echo(json.dumps(report, indent=1) if as_json else _table(report))
     raise SystemExit(0 if report["ready"] else 1)
+
+
+def _joined(node: JoinedAs, run: Run | None, as_json: bool) -> NoReturn:
+    ready, state = run is not None and run.ready, run.state if run is not None else "not running"
+    if as_json:
+        click.echo(
+            json.dumps({"ready": ready, "state": state, "host_name": node.host_name, "head": node.head}, indent=1)
+        )
+    else:
+        click.echo("ready" if ready else f"not ready: {state}")
+        click.echo(f"  host_name    {node.host_name}\n  head         {node.head}")
+    raise SystemExit(0 if ready else 1)
 
 
 async def _report(settings: Settings, run: Run | None) -> dict[str, Any]:
@@ -57,6 +75,7 @@ async def _report(settings: Settings, run: Run | None) -> dict[str, Any]:
         "state_dir": str(settings.state_dir),
         "pid": run.pid if run is not None else None,
         "database_error": records.error,
+        "nodes": records.nodes,
         "services": records.services,
         "pools": records.pools,
         "operations": records.operations,
@@ -81,6 +100,8 @@ def _rows(rows: list[list[str]]) -> list[str]:
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key}={item}" for key, item in value.items()) or "-"
     if isinstance(value, float):
         return f"{value:.1f}"
     return "-" if value is None else str(value)

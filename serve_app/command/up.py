@@ -13,11 +13,12 @@ from pathlib import Path
 import click
 
 from actors import processes
-from actors.head_environment import ray_address
+from actors.head_environment import LOOPBACK, ray_address
 from actors.instance import Instance, InstanceError, ensure_instance, ensure_private, mark_of
 from cluster import logs
 from cluster.settings import Settings, SettingsError
 from cluster.settings_file import write_effective
+from serve_app.command import node_file
 from serve_app.command.backends import check_backends
 from serve_app.command.options import CONFIG, STATE_DIR, fail, settings_of, with_options
 from serve_app.command.output import begin_anew
@@ -66,6 +67,11 @@ def _checked(settings: Settings) -> Settings:
     """The settings with what the state directory remembers; that directory is there. Ends the command with code 2 when
     they cannot be run."""
     try:
+        if node := node_file.read(settings.state_dir):
+            raise SettingsError(
+                f"state_dir: {settings.state_dir} is that of {node.host_name}, a node of the cluster at {node.head}; "
+                "`pumice join` starts it; give another --state-dir for a head"
+            )
         settings = with_remembered_host(settings)
         check_backends(settings)
         ensure_state_dir(settings.state_dir)
@@ -85,23 +91,30 @@ def _make_room(settings: Settings) -> Instance:
         click.echo("ending what is left of an earlier run")
         if troubles := release(settings.state_dir):
             raise InstanceError("; ".join(troubles))
-    _check_port(settings)
+    _check_ports(settings)
     write_effective(settings)
-    return ensure_instance(settings.state_dir)
+    return ensure_instance(settings.state_dir, known_elsewhere=settings.cluster_address is not None)
 
 
-def _check_port(settings: Settings) -> None:
+def _check_ports(settings: Settings) -> None:
+    """Raises InstanceError for an address that is not this machine's or a port that somebody else has."""
+    if settings.cluster_address is not None:
+        _check(settings.cluster_address, 0, "cluster_address: give one of this machine's")
+    for listen in sorted({settings.listen, LOOPBACK}):
+        _check(listen, settings.port, "give another --port")
+
+
+def _check(host: str, port: int, advice: str) -> None:
     try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            settings.listen, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        raise InstanceError(
-            f"{settings.listen}:{settings.port} cannot be listened on ({error.strerror}); give another --port"
-        ) from error
+        where = f"{host}:{port}" if port else host
+        raise InstanceError(f"{where} cannot be listened on ({error.strerror}); {advice}") from error
 
 
 def _hints(settings: Settings) -> str:

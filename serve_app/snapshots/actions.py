@@ -45,8 +45,8 @@ async def reset_status(call: Call) -> Reply:
     """os-reset_status."""
     body: ResetStatus = call.body
     room, snapshot_id = call.room, call.path["snapshot_id"]
-    changes = {"status": body.status}
-    await room.store.write(lambda db: intents.edit(db, room.outside, call.caller, snapshot_id, changes))
+    await room.store.write(lambda db: intents.reset_status(db, room.outside, call.caller, snapshot_id, body.status))
+    room.ring()
     return Reply(202)
 
 

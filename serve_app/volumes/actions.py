@@ -140,8 +140,8 @@ async def reset_status(call: Call) -> Reply:
     """os-reset_status."""
     body: ResetStatus = call.body
     room, volume_id, states = call.room, call.path["volume_id"], body.model_dump()
-    if await room.store.write(lambda db: edits.reset_status(db, room.outside, call.caller, volume_id, **states)):
-        room.ring()
+    await room.store.write(lambda db: edits.reset_status(db, room.outside, call.caller, volume_id, **states))
+    room.ring()
     return Reply(202)
 
 

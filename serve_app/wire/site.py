@@ -55,6 +55,8 @@ class Site:
     async def _http(self, scope: Scope, receive: Receive, send: Send, refusal: str | None) -> None:
         started = time.perf_counter()
         exchange = Exchange(scope, receive, f"req-{self._room.outside.new_id()}", self._public_url, self._endpoint)
+        # On every answer: by it the ingress tells a 404 of ours from one of a Serve that has no application yet.
+        exchange.out["x-openstack-request-id"] = exchange.request_id
         answerer = self._answerers.get(_first(exchange.path))
         try:
             if refusal is not None:

@@ -25,6 +25,7 @@ import openstack.connection
 import yaml
 
 from tests.integration.conftest import Service
+from tests.integration.warm_commands import COMMANDS
 
 _BIN = Path(sys.executable).parent
 NEWEST = 71
@@ -76,10 +77,13 @@ class Cloud:
 
     # The command-line clients.
 
-    def run(self, *arguments: str, timeout: float = 90) -> subprocess.CompletedProcess[str]:
-        """`openstack ARGUMENTS` to its end, whatever that is."""
+    def run(self, *arguments: str, timeout: float = 90, cold: bool = False) -> subprocess.CompletedProcess[str]:
+        """`openstack ARGUMENTS` to its end, whatever that is; `cold`: as a program of its own."""
         environment = {**self.service.environment(), "OS_CLIENT_CONFIG_FILE": str(self.clouds_yaml)}
-        command = [program("openstack"), "--os-cloud", "pumice", *arguments]
+        arguments = ("--os-cloud", "pumice", *arguments)
+        if not cold:
+            return COMMANDS.run("openstack", arguments, environment, timeout)
+        command = [program("openstack"), *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
 
     def openstack(self, *arguments: str) -> str:
@@ -96,14 +100,8 @@ class Cloud:
     def cinder(self, *arguments: str, version: str = f"3.{NEWEST}") -> str:
         """What `cinder ARGUMENTS` prints at a microversion. Raises CommandError."""
         variables = {f"OS_{key.upper()}": value for key, value in self.auth.items()}
-        done = subprocess.run(
-            [program("cinder"), "--os-volume-api-version", version, *arguments],
-            env={**self.service.environment(), **variables},
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
+        environment = {**self.service.environment(), **variables}
+        done = COMMANDS.run("cinder", ("--os-volume-api-version", version, *arguments), environment, 90)
         if done.returncode != 0:
             raise CommandError(f"cinder {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout

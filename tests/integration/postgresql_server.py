@@ -110,6 +110,13 @@ class PostgresqlServer:
             self._process.wait(20)
         self._process = None
 
+    def kill(self) -> None:
+        """End its first process at once (SIGKILL); the others notice. `start` recovers what was committed."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(20)
+            self._process = None
+
     def remove(self) -> None:
         """Stop it and forget all data."""
         self.stop()

@@ -13,7 +13,6 @@ from tests.integration.clients import Cloud, CommandError, eventually, project_o
 from tests.integration.conftest import Service
 from tests.integration.scenario import field, life_of_volumes, wait
 
-# Every command is a new process that imports OpenStack's libraries; a test has a handful of them.
 pytestmark = pytest.mark.timeout(240)
 _VOLUME, _SNAPSHOT = ("volume",), ("volume", "snapshot")
 
@@ -48,6 +47,12 @@ def test_the_services_own_clouds_yaml(service: Service) -> None:
     assert token["project_id"] == admin.project_id
     answer = admin.http.get("/v3/volumes", headers={"X-Auth-Token": token["id"]})
     assert answer.status_code == 200
+
+
+def test_as_a_program_of_its_own(cloud: Cloud) -> None:
+    # All others run in a process that has the client loaded already (`warm_commands`).
+    done = cloud.run("volume", "list", "-f", "json", cold=True)
+    assert (done.returncode, json.loads(done.stdout)) == (0, cloud.ask("volume", "list")), done.stderr
 
 
 def test_catalog(cloud: Cloud) -> None:

@@ -41,7 +41,7 @@ class Disasters:
         process = self._chosen(event)
         self._count("pause", process)
         process.pause()
-        self._world.loop.outside(event.seconds, process.wake)
+        self._world.loop.outside(event.seconds, self._wake, process)
 
     def twin(self, event: Event) -> None:
         """A second process is started while the first lives. Mostly the first was stopped before, keeps getting calls
@@ -57,7 +57,7 @@ class Disasters:
             holder = first.actor.conductor._holder
         started = (0.0, 3.0, 6.0)[event.a // len(ROLES) % 3]
         world.loop.outside(started, self._start_again, first, holder)
-        world.loop.outside(started + event.seconds, first.wake)
+        world.loop.outside(started + event.seconds, self._wake, first)
         world.loop.outside(started + event.seconds + 15.0, self._kill, first)
 
     def cut(self, event: Event) -> None:
@@ -105,6 +105,12 @@ class Disasters:
         self._world.faults.counts["skew"] += 1
         self._world.skews[role] = event.b % 9 - 4
 
+    def end(self, process: Process) -> None:
+        """The process ended itself. Ray starts it again if it is the one of that name."""
+        self._count("end", process)
+        self._kill(process)
+        self._world.loop.outside(2.0, self._start_again, process)
+
     def heal(self) -> None:
         """Nothing goes wrong any more."""
         world = self._world
@@ -122,7 +128,23 @@ class Disasters:
         return self._world.current[ROLES[event.a % len(ROLES)]]
 
     def _count(self, what: str, process: Process) -> None:
-        self._world.faults.counts[f"{what} {process.role if '@' not in process.role else 'volume host'}"] += 1
+        self._world.faults.counts[f"{what} {process.kind}"] += 1
+
+    def _wake(self, process: Process) -> None:
+        if process.state is State.PAUSED and self._lapsed(process):
+            self._count("wake past the lease of", process)
+        process.wake()
+
+    def _lapsed(self, process: Process) -> bool:
+        """Whether the process believes to hold what is not its any more: the lease, or the storage."""
+        actor = process.actor
+        if process.kind == "volume host" and actor is not None:
+            return actor.backend.epoch is not None and not actor.backend.holds
+        if process.kind == "conductor" and actor is not None and actor.conductor.epoch is not None:
+            now, epoch = self._world.outside_of(process).seconds(), actor.conductor.epoch
+            mine = "SELECT 1 FROM lease WHERE name = 'conductor' AND epoch = ? AND expires_at > ?"
+            return not self._world.database.rows(mine, epoch, now)
+        return False
 
     def _kill(self, process: Process) -> None:
         if process.state is not State.DEAD:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from tests.simulation.faults import WINDOWS, Chance
 
 SERVICES = ("h1@a", "h2@b")
-ROLES = ("conductor", "scheduler", *SERVICES)
+REPLICAS = ("api 1", "api 2")
+# Whom a disaster befalls; some more often than others.
+ROLES = ("conductor", "scheduler", *SERVICES, REPLICAS[0], "conductor", SERVICES[0], REPLICAS[1])
 REQUESTS = {
     "create": 5, "snapshot": 5, "extend": 5, "delete": 3, "delete_snapshot": 3, "reset_status": 2, "quota": 1,
     "orphan": 2, "write": 5,

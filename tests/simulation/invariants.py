@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from cluster.messages.catalogue import Action
 from cluster.quotas.usage import usage
 from drivers.vocabulary import GIB, ObjectKind
 from tests.simulation.model import MOVING, Granted, Look, Place
@@ -34,14 +36,35 @@ def broken(world: World) -> list[str]:
         *_match(world, look),
         *_counts(world, look),
         *_promises(world, look, operations),
+        *_examined(world, look),
         *_content(world, look),
     ]
+
+
+def impossible(world: World) -> list[str]:
+    """What may not be at any moment, however much is failing: rows and operations that nobody asked for, and whole
+    volumes and snapshots without an object."""
+    look, objects = world.database.look(), _objects(world)
+    asked = {one.resource_id for one in world.model.granted}
+    asked |= {one for granted in world.model.granted for one in granted.args.get("snapshots", ())}
+    known = {one.operation_id for one in world.model.granted}
+    found = [f"{row['id']} has a row, and nobody asked for it" for row in look.rows() if row["id"] not in asked]
+    found += [
+        f"operation {row['id']} was asked for by nobody"
+        for row in world.database.rows("SELECT id FROM operation")
+        if row["id"] not in known
+    ]
+    for kind, row, host in look.placed():
+        whole = row["status"] == "available" and row["id"] not in world.model.reset and row["id"] not in look.live
+        if whole and (host is None or _place(host, kind, row["id"]) not in objects):
+            found.append(f"{kind} {row['id']} is available, but there is no object in {host}")
+    return found
 
 
 def _rest(look: Look) -> Iterator[str]:
     for resource_id, kind in look.live.items():
         yield f"{kind} of {resource_id} is live"
-    for row in (*look.volumes.values(), *look.snapshots.values()):
+    for row in look.rows():
         if row["status"] in MOVING:
             yield f"{row['id']} is {row['status']}"
 
@@ -65,9 +88,7 @@ def _match(world: World, look: Look) -> Iterator[str]:
     objects = _objects(world)
     grown = {one.resource_id for one in world.model.granted if one.kind == "volume.extend"}
     stood_for: set[Place] = set()
-    rows = [(ObjectKind.VOLUME, row, row["host"]) for row in look.volumes.values()]
-    rows += [(ObjectKind.SNAPSHOT, row, look.volumes[row["volume_id"]]["host"]) for row in look.snapshots.values()]
-    for kind, row, host in rows:
+    for kind, row, host in look.placed():
         wrong = row["status"].startswith("error")
         if host is None:
             if not wrong and row["id"] not in world.model.reset:
@@ -124,6 +145,8 @@ def _promises(world: World, look: Look, operations: dict[str, Any]) -> Iterator[
         if one.operation_id and operation is None:
             yield f"{one.kind} of {one.resource_id} was committed and is lost"
             continue
+        if one.kind.endswith(".examine"):
+            continue  # it changes nothing; what it says is looked at below
         failed = operation is not None and operation["state"] == "failed"
         if failed and operation is not None:
             yield from _failure(one, operation, told)
@@ -136,6 +159,18 @@ def _promises(world: World, look: Look, operations: dict[str, Any]) -> Iterator[
     known = {one.operation_id for one in world.model.granted}
     for operation_id in operations.keys() - known:
         yield f"operation {operation_id} was asked for by nobody"
+
+
+def _examined(world: World, look: Look) -> Iterator[str]:
+    """Whoever owns a resource whose state was reset was told once for each reset what is true."""
+    resets = Counter(one.resource_id for one in world.model.granted if one.kind.endswith(".examine"))
+    statement = "SELECT resource_uuid, count(*) AS number FROM message WHERE action_id = ? GROUP BY resource_uuid"
+    told = {row["resource_uuid"]: row["number"] for row in world.database.rows(statement, Action.RESET_STATUS.value[0])}
+    there = {row["id"] for row in look.rows()}
+    for resource_id in resets.keys() | told.keys():
+        asked, number = resets[resource_id], told.get(resource_id, 0)
+        if number > asked or (number < asked and resource_id in there):
+            yield f"the state of {resource_id} was reset {asked} times, and its project was told {number} times"
 
 
 def _left(world: World, look: Look, state: dict[str, set[str] | None], sizes: dict[str, int]) -> Iterator[str]:

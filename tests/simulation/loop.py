@@ -34,6 +34,11 @@ class Process:
         self.tasks: list[asyncio.Task[Any]] = []
         self.parked: deque[asyncio.Handle] = deque()
 
+    @property
+    def kind(self) -> str:
+        """What sort of process it is: conductor, scheduler, volume host or api."""
+        return "volume host" if "@" in self.role else self.role.partition(" ")[0]
+
     def new_context(self) -> Context:
         """A context in which everything belongs to this process."""
         context = _EMPTY.copy()

@@ -61,6 +61,16 @@ class Look:
             {row["resource_id"]: row["kind"] for row in live},
         )
 
+    def rows(self) -> list[Row]:
+        """All volumes, then all snapshots."""
+        return [*self.volumes.values(), *self.snapshots.values()]
+
+    def placed(self) -> list[tuple[ObjectKind, Row, str | None]]:
+        """All volumes and snapshots, with the pool each is to be in."""
+        volumes = [(ObjectKind.VOLUME, row, row["host"]) for row in self.volumes.values()]
+        of_snapshots = {row["id"]: self.volumes[row["volume_id"]]["host"] for row in self.snapshots.values()}
+        return volumes + [(ObjectKind.SNAPSHOT, row, of_snapshots[row["id"]]) for row in self.snapshots.values()]
+
     def snapshots_of(self, volume_id: str) -> list[Row]:
         """The snapshots of a volume."""
         return [row for row in self.snapshots.values() if row["volume_id"] == volume_id]
@@ -106,6 +116,7 @@ class Model:
         self.content: dict[Place, bytes] = {}
         self.to_be_deleted: set[str] = set()
         self.reset: set[str] = set()
+        self.asked = self.marks = 0
 
     def grant(self, kind: str, resource_id: str, operation_id: str | None, **args: Any) -> None:
         """Remember what was committed."""

@@ -25,6 +25,8 @@ class Network:
         self.travelling = 0
         self._serving: Counter[Process] = Counter()
         self._waiting: dict[asyncio.Future[Any], Process] = {}
+        self._sent = 0
+        self._latest: Counter[Process] = Counter()
 
     async def call(self, actor_name: str, method: str, *args: Any, timeout_seconds: float) -> Any:
         """See `actors.ray_port.call`."""
@@ -46,9 +48,10 @@ class Network:
         elif faults.strikes("drop"):
             arrivals = []
             loop.outside(chance.within(0.0, 5.0), _fail, reply, "the connection broke before the call was sent")
+        self._sent += 1
         for at in arrivals:
             self.travelling += 1
-            loop.outside(at, self._arrive, target, method, args, reply)
+            loop.outside(at, self._arrive, target, method, args, reply, self._sent)
         try:
             return await asyncio.wait_for(reply, timeout_seconds)
         except TimeoutError as error:
@@ -62,8 +65,9 @@ class Network:
         if target is None or self._parted(target) or self._world.faults.strikes("drop"):
             return
         self.travelling += 1
+        self._sent += 1
         reply: asyncio.Future[Any] = self._world.loop.create_future()
-        self._world.loop.outside(self._world.chance.latency(), self._arrive, target, method, (), reply)
+        self._world.loop.outside(self._world.chance.latency(), self._arrive, target, method, (), reply, self._sent)
 
     def died(self, process: Process) -> None:
         """Those who wait for it hear of it after a while."""
@@ -81,9 +85,15 @@ class Network:
     def _parted(self, target: Process) -> bool:
         return target in self.cut or PROCESS.get() in self.cut
 
-    def _arrive(self, target: Process, method: str, args: tuple[Any, ...], reply: asyncio.Future[Any]) -> None:
+    def _arrive(
+        self, target: Process, method: str, args: tuple[Any, ...], reply: asyncio.Future[Any], number: int
+    ) -> None:
+        """The `number`-th message that was sent arrives."""
         self.travelling -= 1
         world = self._world
+        if number < self._latest[target]:
+            world.faults.counts["reorder"] += 1
+        self._latest[target] = max(number, self._latest[target])
         world.trace("arrive", target.name, method)
         if target.state is State.DEAD or target.actor is None:
             world.loop.outside(world.chance.latency(), _fail, reply, "the actor is dead")

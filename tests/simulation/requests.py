@@ -1,4 +1,5 @@
-"""The API of a simulation: requests through the real intents, each compared with what the model says of it.
+"""The API of a simulation: requests through the real intents, each compared with what the model says of it. Several
+replicas have the same records; each may be stopped or killed between a request's commit and its answer.
 
 `pick`s choose among what there is: a request taken out of a history leaves the others what they were, as far as that
 can be.
@@ -20,6 +21,8 @@ from cluster.store.seam import StoreError
 from cluster.volumes import deletion, edits, intents
 from drivers.memory import BLOCK_BYTES, MemoryBackend
 from drivers.vocabulary import NoSpaceError, ObjectKind
+from tests.simulation.database import SimulatedStore
+from tests.simulation.loop import Process
 from tests.simulation.model import Look, Refusal, rows
 
 if TYPE_CHECKING:
@@ -33,13 +36,16 @@ _VOLUME_STATES = ("available", "error", "creating", "extending", "error_deleting
 _SNAPSHOT_STATES = ("available", "error", "creating", "deleting")
 
 
-class Requests:
-    """One method for each kind of request, all with the same parameters: three numbers that choose."""
+class Replica:
+    """One process of the API: a method for each kind of request, all with the same parameters, three numbers that
+    choose."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, process: Process) -> None:
         self._world, self._model = world, world.model
-        self.asked = self.allowed = 0
-        self._marks = 0
+        self._outside, self._store = world.outside_of(process), SimulatedStore(world, process)
+
+    async def serve(self) -> None:
+        """It has no loop: requests come to it."""
 
     async def create(self, pick: int, size: int, how: int) -> None:
         """A volume: empty, from a snapshot, or from a volume."""
@@ -57,7 +63,7 @@ class Requests:
         world, model = self._world, self._model
 
         def work(db: Connection) -> None:
-            row = intents.create(db, world.settings, world.outside, _ALICE, wanted)
+            row = intents.create(db, world.settings, self._outside, _ALICE, wanted)
             model.volumes.append(row["id"])
             if source is not None:
                 model.sources[row["id"]] = source
@@ -75,7 +81,7 @@ class Requests:
         size_gib = (row["size_gib"] if row else 1) + size % 4
 
         def work(db: Connection) -> None:
-            intents.extend(db, world.settings, world.outside, _ALICE, volume_id, size_gib)
+            intents.extend(db, world.settings, self._outside, _ALICE, volume_id, size_gib)
             model.grant("volume.extend", volume_id, _operation(db, volume_id), size_gib=size_gib)
 
         await self._ask(lambda look: model.extend(look, volume_id, size_gib), work)
@@ -85,11 +91,11 @@ class Requests:
         if not self._model.volumes:
             return
         volume_id, cascade, force = _chosen(self._model.volumes, pick), how % 2 == 0, how % 5 == 0
-        world, model = self._world, self._model
+        model = self._model
 
         def work(db: Connection) -> None:
             owned = [row["id"] for row in Look.at(db).snapshots_of(volume_id)]
-            if deletion.delete_volume(db, world.outside, _ALICE, volume_id, cascade=cascade, force=force):
+            if deletion.delete_volume(db, self._outside, _ALICE, volume_id, cascade=cascade, force=force):
                 model.grant("volume.delete", volume_id, _operation(db, volume_id), snapshots=owned)
             else:
                 model.grant("volume.delete", volume_id, None)
@@ -104,7 +110,7 @@ class Requests:
         world, model = self._world, self._model
 
         def work(db: Connection) -> None:
-            row = snapshots.create(db, world.settings, world.outside, _ALICE, volume_id)
+            row = snapshots.create(db, world.settings, self._outside, _ALICE, volume_id)
             model.snapshots.append(row["id"])
             model.sources[row["id"]] = (ObjectKind.VOLUME, volume_id)
             model.grant("snapshot.create", row["id"], _operation(db, row["id"]))
@@ -116,24 +122,25 @@ class Requests:
         if not self._model.snapshots:
             return
         snapshot_id, force = _chosen(self._model.snapshots, pick), how % 4 == 0
-        world, model = self._world, self._model
+        model = self._model
 
         def work(db: Connection) -> None:
-            snapshots.delete(db, world.outside, _ALICE, snapshot_id, force=force)
+            snapshots.delete(db, self._outside, _ALICE, snapshot_id, force=force)
             model.grant("snapshot.delete", snapshot_id, _operation(db, snapshot_id))
 
         await self._ask(lambda look: model.delete_snapshot(look, snapshot_id, force=force), work)
 
     async def reset_status(self, pick: int, size: int, how: int) -> None:
         """An administrator writes a state that may be a lie. Always allowed where there is something to write it to."""
-        world, model = self._world, self._model
+        model = self._model
         if how % 3 and model.volumes:
             chosen, state = _chosen(model.volumes, pick), _VOLUME_STATES[size % len(_VOLUME_STATES)]
 
             def work(db: Connection) -> None:
                 if chosen in Look.at(db).volumes:
-                    edits.reset_status(db, world.outside, _ADMIN, chosen, status=state)
+                    edits.reset_status(db, self._outside, _ADMIN, chosen, status=state)
                     model.reset.add(chosen)
+                    model.grant("volume.examine", chosen, _newest(db, "volume.examine"))
 
             await self._ask(lambda _look: None, work)
         elif model.snapshots:
@@ -141,8 +148,9 @@ class Requests:
 
             def change(db: Connection) -> None:
                 if other in Look.at(db).snapshots:
-                    snapshots.edit(db, world.outside, _ADMIN, other, {"status": status})
+                    snapshots.reset_status(db, self._outside, _ADMIN, other, status)
                     model.reset.add(other)
+                    model.grant("snapshot.examine", other, _newest(db, "snapshot.examine"))
 
             await self._ask(lambda _look: None, change)
 
@@ -168,10 +176,10 @@ class Requests:
 
         def work(db: Connection) -> None:
             if how % 2:
-                orphans.delete(db, world.outside, _ADMIN, orphan_id)
+                orphans.delete(db, world.settings, self._outside, _ADMIN, orphan_id)
                 model.grant("orphan.delete", orphan_id, _operation(db, orphan_id))
             else:
-                orphans.adopt(db, world.outside, _ADMIN, orphan_id, name=None, volume_type_id=None)
+                orphans.adopt(db, self._outside, _ADMIN, orphan_id, name=None, volume_type_id=None)
                 adopted = model.volumes if orphan_id in Look.at(db).volumes else model.snapshots
                 adopted.append(orphan_id)
                 model.grant("orphan.adopt", orphan_id, _operation(db, orphan_id))
@@ -188,8 +196,8 @@ class Requests:
         store = self._world.stores.get(service)
         if store is None or (ObjectKind.VOLUME, row["id"]) not in store.pool(pool).objects:
             return
-        self._marks += 1
-        mark = f"mark {self._marks:011d}".encode()
+        self._model.marks += 1
+        mark = f"mark {self._model.marks:011d}".encode()
         disk = MemoryBackend(store=store)
         disk._epoch = store._epoch  # the bytes go past the service, as those of an attached volume do
         try:
@@ -202,7 +210,7 @@ class Requests:
     async def _ask(self, predict: Callable[[Look], Refusal] | None, work: Callable[[Connection], None]) -> None:
         """Run the transaction as the API does. `predict` None: the model has no opinion."""
         world = self._world
-        self.asked += 1
+        self._model.asked += 1
 
         def judged(db: Connection) -> None:
             if predict is None:
@@ -219,8 +227,7 @@ class Requests:
             return None
 
         try:
-            await world.api_store.write(judged)
-            self.allowed += 1
+            await self._store.write(judged)
         except RequestError as error:
             world.trace("refused", type(error).__name__)
         except StoreError:
@@ -236,4 +243,9 @@ def _chosen(ids: Sequence[str], pick: int) -> str:
 def _operation(db: Connection, resource_id: str) -> Any:
     statement = "SELECT id FROM operation WHERE resource_id = ? AND state = 'live'"
     [row] = rows(db, statement, resource_id)
+    return row["id"]
+
+
+def _newest(db: Connection, kind: str) -> Any:
+    [row] = rows(db, "SELECT id FROM operation WHERE kind = ? ORDER BY rowid DESC LIMIT 1", kind)
     return row["id"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from actors.names import SCHEDULER
 from actors.volume_host import VolumeHost
-from cluster.services.report import ServiceReport
+from cluster.services.report import LeaseAnswer, ServiceReport
 from drivers.memory import MemoryBackend, MemoryStore
 from drivers.vocabulary import (
     ConnectionItem,
@@ -108,13 +108,13 @@ class SimulatedBackend(MemoryBackend):
 
     async def _act(self, object_id: str, call: Callable[..., Awaitable[T]], *args: Any) -> T:
         world, epoch = self._world, CALL_EPOCH.get()
-        stale = world.watch.is_stale(self.service, epoch, holds=self._holds)
+        stale = world.watch.is_stale(self.service, epoch, holds=self.holds)
         async with self._locks[object_id]:
             await asyncio.sleep(world.chance.latency())
             if world.faults.strikes("hang"):
                 await asyncio.sleep(world.chance.within(5.0, 60.0))
             self._fail("before")
-            held = self._holds
+            held = self.holds
             result = await call(*args)
             world.trace("effect", self.service, object_id, repr(result))
             if stale:
@@ -125,7 +125,13 @@ class SimulatedBackend(MemoryBackend):
             return result
 
     @property
-    def _holds(self) -> bool:
+    def epoch(self) -> int | None:
+        """The epoch in which it took the store; None: it is closed."""
+        return self._epoch
+
+    @property
+    def holds(self) -> bool:
+        """Whether nobody has taken the store since."""
         return self._epoch is not None and self.store.held_in(self._epoch)
 
     def _fail(self, when: str) -> None:
@@ -146,7 +152,9 @@ class HostActor:
             availability_zone="nova",
             node_labels={},
             heartbeat=world.settings.timing.heartbeat,
+            process=process.name,
             report=self._report,
+            clock=world.loop.time,
         )
 
     async def serve(self) -> None:
@@ -166,5 +174,6 @@ class HostActor:
         """See VolumeHost.connections."""
         return await self.host.connections(epoch=epoch)
 
-    async def _report(self, report: ServiceReport) -> None:
-        await self._world.network.call(SCHEDULER, "report", report, timeout_seconds=30.0)
+    async def _report(self, report: ServiceReport) -> LeaseAnswer:
+        answer: LeaseAnswer = await self._world.network.call(SCHEDULER, "report", report, timeout_seconds=30.0)
+        return answer

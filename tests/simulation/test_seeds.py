@@ -1,4 +1,4 @@
-"""Three hundred seeds; that a seed replays exactly; that a failure is shown shrunk.
+"""Three hundred seeds; that a seed replays exactly; that a failure is shown shrunk, and how to run it again.
 
 `make simulate SEEDS=n` runs any number.
 """
@@ -7,39 +7,56 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
 
 import pytest
 
+from tests.simulation.defects import told_of
 from tests.simulation.faults import WINDOWS
-from tests.simulation.history import Event, draw
+from tests.simulation.history import Event, draw, shown
 from tests.simulation.loop import VirtualLoop
-from tests.simulation.runner import Outcome, play, run_many, shrink
+from tests.simulation.runner import PART, Outcome, play, run, shrink, submit
 
-_SEEDS, _PART = 300, 10
-_total = Outcome()
-
-
-@pytest.mark.parametrize("first", range(0, _SEEDS, _PART))
-def test_whatever_fails_everything_settles_and_nothing_is_lost(first: int) -> None:
-    _total.add(run_many(first, _PART))
+_SEEDS = 300
+_PARTS = range(0, _SEEDS, PART)
+Part = tuple[Outcome, list[str]]
 
 
-def test_every_kind_of_fault_has_struck_and_every_operation_was_run(capsys: pytest.CaptureFixture[str]) -> None:
-    if not _total.hashes:
-        pytest.fail("run the whole module: this looks at what its seeds did")
+@pytest.fixture(scope="module")
+def parts(pool: ProcessPoolExecutor) -> dict[int, Future[Part]]:
+    """What the seeds did, by the first of each part."""
+    return dict(zip(_PARTS, submit(pool, 0, _SEEDS), strict=True))
+
+
+@pytest.mark.parametrize("first", _PARTS)
+def test_whatever_fails_everything_settles_and_nothing_is_lost(first: int, parts: dict[int, Future[Part]]) -> None:
+    _outcome, failures = parts[first].result()
+    assert not failures, "\n\n".join(failures)
+
+
+def test_every_kind_of_fault_has_struck_and_every_operation_was_run(
+    parts: dict[int, Future[Part]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    total = Outcome()
+    for part in parts.values():
+        total.add(part.result()[0])
     with capsys.disabled():
-        print(f"\n{_total}")
+        print(f"\n{total}")
     assert {"volume.create", "volume.delete", "volume.extend", "snapshot.create", "snapshot.delete"} <= {
-        *_total.operations
+        *total.operations
     }
-    assert {"orphan.adopt", "orphan.delete"} <= {*_total.operations}
-    for fault in ("drop", "lose-reply", "delay", "duplicate", "hang", "store-before", "store-after", "full"):
-        assert _total.faults[fault]
-    for role in ("conductor", "scheduler", "volume host"):
-        assert all(_total.faults[f"{what} {role}"] for what in ("kill", "pause", "twin", "cut"))
+    assert {"orphan.adopt", "orphan.delete"} <= {*total.operations}
+    for fault in (*WINDOWS, "reorder", "full", "stray", "skew"):
+        assert total.faults[fault], fault
+    for kind in ("conductor", "scheduler", "volume host", "api"):
+        assert all(total.faults[f"{what} {kind}"] for what in ("kill", "pause", "twin", "cut")), kind
+    for kind in ("conductor", "volume host"):
+        assert total.faults[f"wake past the lease of {kind}"], kind
 
 
 def test_a_pool_is_left_for_good_before_anything_is_removed_there() -> None:
@@ -81,6 +98,21 @@ def test_a_history_that_fails_is_shrunk_to_what_matters() -> None:
     smallest, reason = shrink(events, fails)
     assert [event.a for event in smallest] == [4, 13]
     assert reason == "both"
+
+
+def test_a_failure_names_its_seed_its_shortest_history_and_how_to_run_both_again(pool: ProcessPoolExecutor) -> None:
+    said = pool.submit(told_of, "_steps_that_are_done_again", partial(run, 1)).result()
+    assert said is not None
+    found = re.fullmatch(
+        r"seed 1 fails: .*\n(\d+) of its (\d+) events suffice: .*\n((?:  \+.*\n)+)"
+        r"the whole again: make simulate SEEDS=1 FIRST=1\n"
+        r"these only, with all that happens: make simulate FIRST=1 ONLY=([\d,]+)",
+        said,
+    )
+    assert found is not None, said
+    only = [int(number) for number in found[4].split(",")]
+    assert len(only) == int(found[1]) < int(found[2]) == len(draw(1))
+    assert found[3] == shown([draw(1)[number] for number in only]) + "\n"
 
 
 def test_nothing_real_is_waited_for_and_threads_are_refused() -> None:

@@ -20,6 +20,7 @@ from actors.names import CONDUCTOR, SCHEDULER, volume_actor
 from cluster.conductor import Conductor
 from cluster.flows.catalogue import FLOWS
 from cluster.flows.run import Context
+from cluster.lease_lost import LeaseLostError
 from cluster.outside import Outside
 from cluster.scheduling.desk import Desk
 from cluster.settings import BackendSettings, QuotaSettings, Settings, TimingSettings
@@ -28,11 +29,11 @@ from drivers.vocabulary import GIB
 from tests.simulation.database import Database, SimulatedStore
 from tests.simulation.disasters import Disasters
 from tests.simulation.faults import Chance, Faults
-from tests.simulation.history import REQUESTS, SERVICES, Event
-from tests.simulation.loop import Process, VirtualLoop
+from tests.simulation.history import DISASTERS, REPLICAS, SERVICES, Event
+from tests.simulation.loop import Process, State, VirtualLoop
 from tests.simulation.model import Model
 from tests.simulation.network import Network
-from tests.simulation.requests import Requests
+from tests.simulation.requests import Replica
 from tests.simulation.storage import HostActor, InjectedError
 from tests.simulation.watch import Watch
 
@@ -44,7 +45,9 @@ SETTINGS = Settings(
     host_name="h1",
     backends={"a": BackendSettings(driver="memory"), "b": BackendSettings(driver="memory")},
     quotas=QuotaSettings(**_LIMITS),
-    timing=TimingSettings(heartbeat=10.0, service_down=25.0, lease=12.0, poll=3.0, reconcile=25.0, driver_call=25.0),
+    timing=TimingSettings(
+        heartbeat=10.0, service_down=25.0, lease=12.0, backend_lease=24.0, poll=3.0, reconcile=25.0, driver_call=25.0
+    ),
 )
 
 
@@ -104,7 +107,6 @@ class World:
         }
         self.model = Model(_LIMITS)
         self.watch = Watch(self)
-        self.requests = Requests(self)
         self.disasters = Disasters(self)
         self.over = False
         self.violations: list[str] = []
@@ -114,10 +116,6 @@ class World:
         self._births: Counter[str] = Counter()
         self.processes: list[Process] = []
         self.current: dict[str, Process] = {}
-        api = Process("api", 1)
-        self.processes.append(api)
-        self._api, self.outside = api, self.outside_of(api)
-        self.api_store = SimulatedStore(self, api)
 
     @classmethod
     @contextmanager
@@ -127,7 +125,7 @@ class World:
         structlog.configure(processors=[world._log])
         try:
             with mock.patch.object(actors.ports, "ray_port", world.network):
-                for role in ("scheduler", "conductor", *SERVICES):
+                for role in ("scheduler", "conductor", *SERVICES, *REPLICAS):
                     world.start(role)
                 world.run_for(3.0)
                 try:
@@ -177,16 +175,19 @@ class World:
         return process
 
     async def _live(self, process: Process, holder: str) -> None:
-        role = process.role
-        if role == "conductor":
-            process.actor, name = ConductorActor(self, process, holder), CONDUCTOR
-        elif role == "scheduler":
-            process.actor, name = SchedulerActor(self, process), SCHEDULER
+        role, names = process.role, self.network.names
+        if process.kind == "conductor":
+            process.actor, names[CONDUCTOR] = ConductorActor(self, process, holder), process
+        elif process.kind == "scheduler":
+            process.actor, names[SCHEDULER] = SchedulerActor(self, process), process
+        elif process.kind == "api":
+            process.actor = Replica(self, process)  # nobody calls it but users
         else:
-            process.actor, name = HostActor(self, role, process), volume_actor(role)
-        self.network.names[name] = process
+            process.actor, names[volume_actor(role)] = HostActor(self, role, process), process
         try:
             await process.actor.serve()
+        except LeaseLostError:
+            self.disasters.end(process)
         except Exception as error:  # production ends the process then; here it is a finding
             if not self.over:
                 self.violate(f"the loop of {process.name} ended with {error!r}")
@@ -198,11 +199,20 @@ class World:
     def apply(self, event: Event) -> None:
         """Let the event begin."""
         self.trace("event", event)
-        if event.kind in REQUESTS:
-            request = getattr(self.requests, event.kind)(event.a, event.b, event.c)
-            self._api.tasks.append(self.loop.create_task(request, context=self._api.new_context()))
-        else:
+        if event.kind in DISASTERS:
             getattr(self.disasters, event.kind)(event)
+            return
+        # At times both replicas get it at once: a user who has had no answer asks again.
+        twice = event.kind not in ("create", "write") and event.b % 5 == 0
+        for role in REPLICAS if twice else [REPLICAS[event.a % 2]]:
+            self._ask(self.current[role], event)
+
+    def _ask(self, process: Process, event: Event) -> None:
+        if process.state is State.DEAD or process.actor is None:
+            self.trace("refused", process.name)  # nobody listens; a user who asks elsewhere is another event
+            return
+        request = getattr(process.actor, event.kind)(event.a, event.b, event.c)
+        process.tasks.append(self.loop.create_task(request, context=process.new_context()))
 
     def run_for(self, seconds: float) -> None:
         """Let so much time pass. Raises ViolationError for the first thing that must not be."""

@@ -23,6 +23,14 @@ from drivers.vocabulary import GIB
 
 CALLER = Caller(user_id="u", project_id="p", request_id="req-1")
 SERVICE = "h1@memory"
+CRASHES = pytest.StashKey[str]()
+pytest.register_assert_rewrite("tests.unit.flows.crash_invariants")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how many crash points there were, when they were counted."""
+    if CRASHES in config.stash:
+        terminalreporter.write_line(config.stash[CRASHES])
 
 
 @dataclass

@@ -113,7 +113,9 @@ async def test_what_has_a_row_is_not_deleted_as_an_orphan(bench: Bench, uuid: Uu
     await bench.cluster.settle()
     assert await bench.objects() == {("volume", uuid(1), 1)}
     with pytest.raises(ConflictError):
-        await bench.cluster.store.write(lambda db: intents.delete(db, bench.cluster.outside, CALLER, uuid(1)))
+        await bench.cluster.store.write(
+            lambda db: intents.delete(db, bench.cluster.settings, bench.cluster.outside, CALLER, uuid(1))
+        )
 
 
 async def test_a_look_between_the_adoption_and_its_run_changes_nothing(bench: Bench, uuid: Uuid) -> None:

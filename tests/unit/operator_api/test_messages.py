@@ -34,7 +34,7 @@ async def _ids(api: Any, query: str = "", **how: Any) -> list[str]:
 
 def test_the_ids_are_cinders() -> None:
     assert [action.id for action in Action if action.id < "900"] == [f"{number:03}" for number in range(1, 17)]
-    assert [detail.id for detail in Detail] == [f"{number:03}" for number in range(1, 31)]
+    assert [detail.id for detail in Detail if detail.id < "900"] == [f"{number:03}" for number in range(1, 31)]
     assert event_id(ResourceType.SNAPSHOT, Action.SNAPSHOT_DELETE, Detail.SNAPSHOT_IS_BUSY) == (
         "VOLUME_VOLUME_SNAPSHOT_010_015"
     )

@@ -60,9 +60,10 @@ async def test_a_driver_that_cannot_be_made_ends_the_actor(
     ends: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_port, "own_labels", dict)
+    monkeypatch.setenv("PUMICE_STATE_DIR", str(tmp_path))
     actor = VolumeActor.__new__(VolumeActor)
     with pytest.raises(EndedError):
-        await actor.__init__("h", "b", BackendSettings(driver="no-such"), "nova", 3.0, str(tmp_path))
+        await actor.__init__("h", "b", BackendSettings(driver="no-such"), "nova", 3.0)
     assert ends[-1] == EXIT_CODE
 
 
@@ -72,9 +73,10 @@ class Cluster:
     def __init__(self) -> None:
         self.names: set[str] = set()
         self.hosts = ["a", "b"]
+        self.labels = {fleet.VERSION_LABEL: fleet.version_label()}
 
     def nodes(self) -> list[ray_port.Node]:
-        return [ray_port.Node(host, host, {fleet.HOST_LABEL: host}, alive=True) for host in self.hosts]
+        return [ray_port.Node(host, host, {**self.labels, fleet.HOST_LABEL: host}, alive=True) for host in self.hosts]
 
     def ensure_actor(self, cls: type, name: str, **_: object) -> None:
         self.names.add(name)
@@ -109,3 +111,39 @@ def test_a_node_that_comes_later_gets_its_actors(cluster: Cluster, round_of: Cal
     round_of()
     cluster.hosts.append("c")
     assert round_of() == [volume_actor("c@m")]
+
+
+@pytest.mark.parametrize("labels", [{}, {fleet.VERSION_LABEL: "0.0.9"}])
+def test_a_node_of_another_version_gets_none(
+    cluster: Cluster, round_of: Callable[[], list[str]], labels: dict[str, str]
+) -> None:
+    cluster.labels = labels
+    assert round_of() == [SCHEDULER]
+
+
+async def test_a_volume_actor_of_earlier_settings_is_ended_once(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settings(gib: int) -> Settings:
+        backend = BackendSettings(driver="memory", options={"capacity_gib": gib})
+        return Settings(state_dir=tmp_path, host_name="a", backends={"m": backend})
+
+    made_for = {volume_actor("a@m"): settings(1), volume_actor("b@m"): settings(2)}
+    asked: list[str] = []
+    ended: list[str] = []
+
+    async def call(name: str, method: str, *, timeout_seconds: float) -> object:
+        asked.append(name)
+        if name in ended:
+            raise ray_port.NotSentError("gone")
+        chosen = made_for[name]
+        return chosen.backends["m"], chosen.availability_zone, chosen.timing.heartbeat
+
+    monkeypatch.setattr(ray_port, "call", call)
+    monkeypatch.setattr(ray_port, "end_actor", ended.append)
+    current: set[str] = set()
+    await fleet.end_outdated(settings(2), current)
+    assert (ended, current) == ([volume_actor("a@m")], {volume_actor("b@m")})
+    asked.clear()
+    await fleet.end_outdated(settings(2), current)
+    assert (asked, ended) == ([volume_actor("a@m")], [volume_actor("a@m")])

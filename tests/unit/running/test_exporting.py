@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from actors.volume_host import VolumeHost
-from cluster.services.report import ServiceReport
+from cluster.services.report import LeaseAnswer, ServiceReport
 from drivers.memory import MemoryBackend, MemoryStore
 from drivers.protocols import Backend, Export
 from drivers.vocabulary import (
@@ -40,12 +40,14 @@ class Stage:
             availability_zone="nova",
             node_labels={},
             heartbeat=0.001,
+            process="here",
             report=self._report,
             exports=exports,
         )
 
-    async def _report(self, report: ServiceReport) -> None:
+    async def _report(self, report: ServiceReport) -> LeaseAnswer:
         self.reports.append(report)
+        return LeaseAnswer(epoch=1, seconds=60.0, holder="here")
 
     async def call(self, method: str, *args: Any, epoch: int = 1) -> Any:
         return await self.host.call(method, "pool", args, epoch=epoch, request_id="r", resource_id="c")

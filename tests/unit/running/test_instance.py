@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from actors import head_environment
+from actors import instance as instance_module
 from actors.instance import InstanceError, ensure_instance, ensure_private, load_instance, mark_of
 from cluster.settings import Settings
 from cluster.settings_file import load_effective, write_effective
@@ -43,11 +45,26 @@ def test_no_ports_at_all(root: Path) -> None:
             ensure_instance(root / "s", choose=lambda low, high: taken)
 
 
+def test_ports_that_other_machines_know_are_waited_for_and_never_changed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = ensure_instance(root, known_elsewhere=True)
+    with socket.socket() as other:
+        other.bind(("", before.port(0)))
+        other.listen()
+        monkeypatch.setattr(instance_module, "_FREE_SECONDS", 0.0)
+        with pytest.raises(InstanceError, match=f"port {before.base_port}.*let every node join"):
+            ensure_instance(root, known_elsewhere=True)
+        monkeypatch.setattr(instance_module, "_FREE_SECONDS", 10.0)
+        monkeypatch.setattr(instance_module.time, "sleep", lambda _: other.close())
+        assert ensure_instance(root, known_elsewhere=True) == before
+
+
 def test_a_long_path_gets_a_short_directory_that_is_its_own(root: Path) -> None:
     deep = root / ("x" * 60)
     instance = ensure_instance(deep)
     try:
-        assert len(str(instance.short_dir)) <= 37
+        assert len(str(instance.short_dir)) <= 36
         assert instance.short_dir.name == f"pumice-{mark_of(deep)}"
         assert instance.short_dir.stat().st_mode & 0o777 == 0o700
     finally:
@@ -77,12 +94,40 @@ def test_secrets_of_the_caller_do_not_reach_other_processes(root: Path, monkeypa
     assert found["PATH"] == os.environ["PATH"]
 
 
-def test_on_loopback_ray_binds_to_loopback(root: Path) -> None:
+@pytest.mark.parametrize("listen", [{}, {"listen": "0.0.0.0", "public_url": "http://far"}])
+def test_ray_binds_to_loopback_unless_there_may_be_other_nodes(root: Path, listen: dict[str, str]) -> None:
     instance = ensure_instance(root)
-    here, everywhere = settings(root), settings(root, listen="0.0.0.0", public_url="http://far")
+    here, cluster = settings(root, **listen), settings(root, **listen, cluster_address="192.0.2.7")
     assert head_environment.environment(here, instance)["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
     assert "--node-ip-address=127.0.0.1" in head_environment.head_arguments(here, instance)
-    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in head_environment.environment(everywhere, instance)
+    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in head_environment.environment(cluster, instance)
+    assert "--node-ip-address=192.0.2.7" in head_environment.head_arguments(cluster, instance)
+    assert head_environment.ray_address(cluster, instance) == f"192.0.2.7:{instance.base_port}"
+
+
+@pytest.mark.parametrize(
+    ("listen", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1:8776"),
+        ("192.0.2.7", "127.0.0.1:8776,192.0.2.7:8776"),
+        ("2001:db8::7", "127.0.0.1:8776,[2001:db8::7]:8776"),
+        ("0.0.0.0", "*:8776"),
+        ("::", "[::]:8776"),
+    ],
+)
+def test_the_api_is_opened_where_it_was_asked_for_however_often(root: Path, listen: str, expected: str) -> None:
+    instance = ensure_instance(root)
+    script, config = root / "haproxy", root / "config"
+    chosen = settings(root, listen=listen, public_url="http://far")
+    script.write_text(head_environment.wrapper_script(chosen, instance, "/bin/true"))
+    metrics = instance.port(head_environment.HAPROXY_METRICS)
+    config.write_text(f"  bind :{metrics}\n  bind 127.0.0.1:8776\n  server a 127.0.0.1:8776 check\n")
+    for _ in range(2):
+        subprocess.run(["sh", str(script), "-c", "-f", str(config)], check=True)
+        lines = config.read_text().splitlines()
+        assert lines[:2] == [f"  bind 127.0.0.1:{metrics}", f"  bind {expected}"]
+        assert lines[2].split()[:3] == ["http-after-response", "set-status", "503"]
+        assert lines[3:] == ["  server a 127.0.0.1:8776 check"]
 
 
 def test_settings_survive_the_file(root: Path) -> None:

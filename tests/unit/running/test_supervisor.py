@@ -29,6 +29,7 @@ class Machine:
         self.done: list[str] = []
         self.refuse: dict[str, list[Exception]] = {}
         self.raylet = self.gcs = self.conductor = False
+        self.hung: list[str] = []
         self.now = 0.0
         self.plan: list[Callable[[], None]] = []
 
@@ -77,9 +78,25 @@ class Part:
         self._machine, self._names = machine, names
         machine.does(f"begin {' '.join(names)}")
 
-    def finish(self, log: Path) -> None:
+    def finish(self, log: Path, makes_sense: Callable[[], bool] = lambda: True) -> None:
         self._machine.does(" ".join(self._names))
+        if not makes_sense():
+            raise StartError("the Ray head died while the service was coming up")
         self._machine.conductor |= self._names[0] in ("serve", "actors")
+
+
+class Hangs:
+    """Nobody is hung but whom the test says; whoever is ended is then dead."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def end(self, *, serving: bool) -> list[processes.Process]:
+        hung, self._machine.hung = self._machine.hung, []
+        for name in hung:
+            self._machine.done.append(f"end {name}")
+            setattr(self._machine, name, False)
+        return [processes.Process(7, name, ()) for name in hung]
 
 
 @pytest.fixture
@@ -88,6 +105,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr(supervisor, "Head", lambda *_: Head(one))
     monkeypatch.setattr(supervisor, "Part", lambda names, *_: Part(one, names))
+    monkeypatch.setattr(supervisor, "Hangs", lambda *_: Hangs(one))
     monkeypatch.setattr(supervisor, "release", lambda _: one.does("release") or [])
     monkeypatch.setattr(supervisor.time, "sleep", one.sleep)
     monkeypatch.setattr(supervisor.time, "monotonic", lambda: one.now)
@@ -121,6 +139,7 @@ def state(run: RunFile) -> tuple[str, bool]:
 
 
 COME_UP = ["forget", "begin prepare expire", "start", "prepare expire", "begin serve", "serve"]
+COME_UP_AGAIN = ["forget", "begin expire", "start", "expire", "begin serve", "serve"]
 
 
 def without_reap(machine: Machine) -> list[str]:
@@ -180,7 +199,7 @@ def test_what_was_not_said_on_a_full_disk_is_said_later(
 
 @pytest.mark.parametrize("trouble", [FULL, HeadError("no"), InstanceError("not ours"), StartError("no")])
 @pytest.mark.parametrize(
-    ("what", "times"), [("start", 2), ("begin prepare expire", 2), ("serve", 2), ("prepare expire", 1), ("stop", 2)]
+    ("what", "times"), [("start", 2), ("begin expire", 2), ("serve", 2), ("expire", 1), ("stop", 2)]
 )
 def test_a_dead_head_is_brought_back_whatever_refuses_at_first(
     machine: Machine, one: Supervisor, run: RunFile, trouble: Exception, what: str, times: int
@@ -209,6 +228,71 @@ def test_a_dead_gcs_is_brought_back_whatever_refuses_at_first(machine: Machine, 
     machine.plan = [die, *[lambda: None] * 4]
     one.run(lambda: None)
     assert without_reap(machine) == ["restart_gcs", "release"]
+
+
+def test_a_gcs_that_keeps_dying_is_not_all_that_is_started_again(machine: Machine, one: Supervisor) -> None:
+    def die() -> None:
+        machine.gcs = False
+
+    machine.plan = [machine.done.clear, *[die] * (supervisor._GCS_TRIES + 1), lambda: None]
+    one.run(lambda: None)
+    assert without_reap(machine) == [*["restart_gcs"] * supervisor._GCS_TRIES, "stop", *COME_UP_AGAIN, "release"]
+
+
+def test_a_gcs_that_dies_now_and_then_is_started_again_alone(machine: Machine, one: Supervisor) -> None:
+    def die() -> None:
+        machine.gcs = False
+
+    calm = [lambda: None] * int(supervisor._GCS_SECONDS / supervisor._LOOK_SECONDS + 1)
+    machine.plan = [machine.done.clear, *[die, *calm] * (supervisor._GCS_TRIES + 2)]
+    one.run(lambda: None)
+    assert without_reap(machine) == [*["restart_gcs"] * (supervisor._GCS_TRIES + 2), "release"]
+
+
+@pytest.mark.parametrize(("who", "then"), [("raylet", ["stop", *COME_UP_AGAIN]), ("gcs", ["restart_gcs"])])
+def test_who_is_hung_is_ended_and_mended_as_a_dead_one(
+    machine: Machine, one: Supervisor, run: RunFile, who: str, then: list[str]
+) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def hang() -> None:
+        machine.done.clear()
+        machine.hung = [who]
+
+    machine.plan = [hang, *[lambda: None] * 2, lambda: seen.append(state(run))]
+    one.run(lambda: None)
+    assert without_reap(machine) == [f"end {who}", *then, "release"]
+    assert seen == [("ready", True)]
+
+
+def test_a_head_that_dies_while_the_service_comes_up_is_not_waited_for(machine: Machine, one: Supervisor) -> None:
+    deaths = ["first", "second"]
+
+    def die_again(what: str) -> None:
+        if what == "begin serve" and deaths:
+            machine.done.append(deaths.pop(0))
+            machine.raylet = False
+
+    def die() -> None:
+        machine.done.clear()
+        machine.raylet = False
+        does = machine.does
+
+        def watched(what: str) -> None:
+            does(what)
+            die_again(what)
+
+        machine.does = watched  # type: ignore[method-assign]
+
+    machine.plan = [die, *[lambda: None] * 4]
+    one.run(lambda: None)
+    begun = [what for what in machine.done if what in ("start", "begin serve", "first", "second", "serve")]
+    assert begun == [
+        *["start", "begin serve", "first", "serve"],
+        *["start", "begin serve", "second", "serve"],
+        *COME_UP[2:3],
+        *COME_UP[4:],
+    ]
 
 
 def test_a_conductor_that_is_missing_is_started_again_after_a_while(machine: Machine, one: Supervisor) -> None:

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from actors.volume_host import VolumeHost
-from cluster.services.report import ServiceReport
+from cluster.services.report import LeaseAnswer, ServiceReport
 from drivers.memory import MemoryBackend
 from drivers.vocabulary import (
     GIB,
@@ -80,11 +80,13 @@ class Stage:
             availability_zone="nova",
             node_labels={},
             heartbeat=0.001,
+            process="p",
             report=self._report,
         )
 
-    async def _report(self, report: ServiceReport) -> None:
+    async def _report(self, report: ServiceReport) -> LeaseAnswer:
         self.reports.append(report)
+        return LeaseAnswer(1 if report.backend_up else None, 60.0)
 
     @property
     def states(self) -> list[tuple[bool, list[str]]]:

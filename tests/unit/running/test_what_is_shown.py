@@ -20,10 +20,16 @@ def test_the_table_has_headings_and_rounds() -> None:
         {"name": "h@b#longer", "total_gib": None, "free_gib": "unknown", "state": "down"},
     ]
     report = {"ready": True, "endpoint": "http://h/v3", "ray_address": None, "state_dir": "/s", "database_error": None}
-    assert _table({**report, "services": [service], "pools": pools, "operations": []}).splitlines() == [
+    labels = {"disk": "nvme", "rack": "r1"}
+    node = {"host": "h", "zone": "nova", "version": "0.1.0", "state": "up", "labels": labels}
+    rows = {"nodes": [node], "services": [service], "pools": pools, "operations": []}
+    assert _table({**report, **rows}).splitlines() == [
         "ready",
         "  endpoint     http://h/v3",
         "  state_dir    /s",
+        "nodes:",
+        "  HOST  ZONE  VERSION  STATE  LABELS",
+        "  h     nova  0.1.0    up     disk=nvme rack=r1",
         "services:",
         "  BINARY         HOST  ZONE  STATUS   STATE",
         "  cinder-volume  h@b   nova  enabled  up",

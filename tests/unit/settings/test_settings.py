@@ -69,6 +69,25 @@ def test_the_conductor_must_look_more_often_than_it_renews() -> None:
     assert load({"timing": {"poll": 3.9, "lease": 12}}).timing.poll == 3.9
 
 
+@pytest.mark.parametrize(
+    ("timing", "reason"),
+    [
+        ({"heartbeat": 6}, "service_down must be more than twice heartbeat"),
+        ({"heartbeat": 6, "service_down": 20}, "backend_lease must be more than twice heartbeat"),
+        ({"service_down": 11}, "service_down must not be less than backend_lease"),
+        ({"backend_lease": 13}, "service_down must not be less than backend_lease"),
+        ({"lease": 3}, "poll must be less than a third of lease"),
+    ],
+)
+def test_times_that_do_not_fit_together_are_refused(timing: dict[str, float], reason: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^timing: {reason}"):
+        load({"timing": timing})
+
+
+def test_times_that_just_fit_together() -> None:
+    load({"timing": {"heartbeat": 5.9, "service_down": 12, "backend_lease": 12, "lease": 3.1}})
+
+
 def test_a_private_file_and_its_name_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
     sync = os.fsync

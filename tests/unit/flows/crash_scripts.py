@@ -1,0 +1,205 @@
+"""The requests under test, each with what is there before it and with what must be there when it is over."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from actors.in_process import InProcessCluster
+from cluster.caller import Caller
+from cluster.outside import Outside
+from cluster.reconcile import intents as orphans
+from cluster.snapshots import intents as snapshots
+from cluster.volumes import deletion, edits, intents
+from cluster.volumes.intents import NewVolume
+from drivers.vocabulary import BackendUnavailableError, FinalError, NoSpaceError, ObjectKind, UncertainError
+from tests.unit.flows.crash_storage import Fault, Key
+
+V1, V2, S1 = (f"00000000-0000-4000-8000-{number:012d}" for number in (1, 2, 3))
+VOLUME_1, VOLUME_2 = (ObjectKind.VOLUME, V1), (ObjectKind.VOLUME, V2)
+SNAPSHOT_1 = (ObjectKind.SNAPSHOT, S1)
+CALLER = Caller(user_id="u", project_id="p", request_id="req-1", is_admin=True)
+Request = Callable[[Connection, InProcessCluster], object]
+
+
+def _named(cluster: InProcessCluster, new_id: str) -> Outside:
+    """The first id that is asked for is `new_id`."""
+    ids = itertools.chain([new_id], iter(cluster.outside.new_id, None))
+    return replace(cluster.outside, new_id=lambda: next(ids))
+
+
+def create(volume_id: str = V1, **wanted: Any) -> Request:
+    """POST /volumes."""
+    wanted = {"size_gib": 1, **wanted}
+    return lambda db, on: intents.create(db, on.settings, _named(on, volume_id), CALLER, NewVolume(**wanted))
+
+
+def take(db: Connection, on: InProcessCluster) -> None:
+    """POST /snapshots."""
+    snapshots.create(db, on.settings, _named(on, S1), CALLER, V1)
+
+
+def _extend(db: Connection, on: InProcessCluster) -> None:
+    intents.extend(db, on.settings, on.outside, CALLER, V1, 4)
+
+
+def _delete(db: Connection, on: InProcessCluster) -> None:
+    deletion.delete_volume(db, on.outside, CALLER, V1)
+
+
+def _cascade(db: Connection, on: InProcessCluster) -> None:
+    deletion.delete_volume(db, on.outside, CALLER, V1, cascade=True)
+
+
+def _drop(db: Connection, on: InProcessCluster) -> None:
+    snapshots.delete(db, on.outside, CALLER, S1)
+
+
+def _adopt(db: Connection, on: InProcessCluster) -> None:
+    orphans.adopt(db, on.outside, CALLER, V1, name="found", volume_type_id=None)
+
+
+def _delete_orphan(db: Connection, on: InProcessCluster) -> None:
+    orphans.delete(db, on.settings, on.outside, CALLER, V1)
+
+
+def _reset(db: Connection, on: InProcessCluster) -> None:
+    edits.reset_status(db, on.outside, CALLER, V1, status="error")
+
+
+def _reset_snapshot(db: Connection, on: InProcessCluster) -> None:
+    snapshots.reset_status(db, on.outside, CALLER, S1, "error")
+
+
+@dataclass(frozen=True)
+class Script:
+    """`before` names what is there (see `crash_play.prepared`). When `request` is over, `left` are the objects with
+    their GiB, `rows` the statuses, `told` the resources that a message is about, in an operation that is `outcome`.
+    `copies`: which object the request makes from which."""
+
+    before: str
+    request: Request
+    left: Mapping[Key, int]
+    rows: Mapping[str, str]
+    outcome: str = "done"
+    told: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    copies: Mapping[Key, Key] = field(default_factory=dict)
+
+
+def _refuses() -> Exception:
+    return FinalError("the storage refuses")
+
+
+def _full() -> Exception:
+    return NoSpaceError("the pool is full")
+
+
+def _away() -> Exception:
+    return BackendUnavailableError("the pool is not mounted")
+
+
+def _silent() -> Exception:
+    return UncertainError("the node went away")
+
+
+_FAILS = {"outcome": "failed", "told": (V1,)}
+_ONE: Mapping[Key, int] = {VOLUME_1: 1}
+_BOTH: Mapping[Key, int] = {VOLUME_1: 1, SNAPSHOT_1: 1}
+_WHOLE = {V1: "available"}
+_WHOLES = {V1: "available", S1: "available"}
+_CLONE = Script(
+    "volume", create(V2, source_volid=V1), {VOLUME_1: 1, VOLUME_2: 1}, {V1: "available", V2: "available"},
+    copies={VOLUME_2: VOLUME_1},
+)  # fmt: skip
+_EXTEND = Script("volume", _extend, {VOLUME_1: 4}, _WHOLE)
+_TAKE = Script("volume", take, _BOTH, _WHOLES, copies={SNAPSHOT_1: VOLUME_1})
+_RESET = Script("volume", _reset, _ONE, {V1: "error"}, told=(V1,))
+_RESET_SNAPSHOT = Script("snapshot", _reset_snapshot, _BOTH, {V1: "available", S1: "error"}, told=(S1,))
+
+
+def _exhausted(script: Script, method: str, undo: str | None = None, *, effect: bool = False) -> Script:
+    """It refuses until that is final; then the outcome of the undo's first call is not known."""
+    faults = [Fault(method, _away)]
+    if undo is not None:
+        faults.append(Fault(undo, _silent, 1, after_effect=effect))
+    return replace(script, outcome="failed", faults=tuple(faults))
+
+
+SCRIPTS: Mapping[str, Script] = {
+    "create": Script("nothing", create(), _ONE, _WHOLE),
+    "create-fails": Script(
+        "nothing", create(), {}, {V1: "error"}, **_FAILS, faults=(Fault("ensure_volume", _refuses),)
+    ),
+    "create-full": Script("nothing", create(), {}, {V1: "error"}, **_FAILS, faults=(Fault("ensure_volume", _full),)),
+    "create-again": Script("nothing", create(), _ONE, _WHOLE, faults=(Fault("ensure_volume", _away, 1),)),
+    "create-uncertain": Script("nothing", create(), _ONE, _WHOLE, faults=(Fault("ensure_volume", _silent, 1, True),)),
+    "create-exhausted": _exhausted(
+        Script("nothing", create(), {}, {V1: "error"}, told=(V1,)), "ensure_volume", "ensure_volume_absent"
+    ),
+    "clone": _CLONE,
+    "clone-uncertain": replace(_CLONE, faults=(Fault("ensure_volume_from_volume", _silent, 1, True),)),
+    "restore": Script(
+        "snapshot", create(V2, snapshot_id=S1), {**_BOTH, VOLUME_2: 1}, {**_WHOLES, V2: "available"},
+        copies={VOLUME_2: SNAPSHOT_1},
+    ),
+    "restore-grown": Script(
+        "snapshot", create(V2, snapshot_id=S1, size_gib=3), {**_BOTH, VOLUME_2: 3}, {**_WHOLES, V2: "available"},
+        copies={VOLUME_2: SNAPSHOT_1},
+    ),
+    "extend": _EXTEND,
+    "extend-uncertain": replace(_EXTEND, faults=(Fault("ensure_size", _silent, 1, True),)),
+    "extend-fails": Script(
+        "volume", _extend, _ONE, {V1: "error_extending"}, **_FAILS, faults=(Fault("ensure_size", _refuses),)
+    ),
+    "extend-exhausted": _exhausted(
+        Script("volume", _extend, _ONE, {V1: "error_extending"}, told=(V1,)), "ensure_size"
+    ),
+    "delete": Script("volume", _delete, {}, {}),
+    "delete-uncertain": Script("volume", _delete, {}, {}, faults=(Fault("ensure_volume_absent", _silent, 1, True),)),
+    "delete-fails": Script(
+        "volume", _delete, _ONE, {V1: "error_deleting"}, **_FAILS, faults=(Fault("ensure_volume_absent", _refuses),)
+    ),
+    "cascade": Script("snapshot", _cascade, {}, {}),
+    "cascade-again": Script("snapshot", _cascade, {}, {}, faults=(Fault("ensure_volume_absent", _away, 1),)),
+    "snapshot": _TAKE,
+    "snapshot-uncertain": replace(_TAKE, faults=(Fault("ensure_snapshot", _silent, 1, True),)),
+    "snapshot-fails": Script(
+        "volume", take, _ONE, {V1: "available", S1: "error"},
+        outcome="failed", told=(S1,), faults=(Fault("ensure_snapshot", _refuses),),
+    ),
+    "snapshot-exhausted": _exhausted(
+        Script("volume", take, _ONE, {V1: "available", S1: "error"}, told=(S1,)),
+        "ensure_snapshot", "ensure_snapshot_absent", effect=True,
+    ),
+    "snapshot-delete": Script("snapshot", _drop, _ONE, _WHOLE),
+    "snapshot-delete-uncertain": Script(
+        "snapshot", _drop, _ONE, _WHOLE, faults=(Fault("ensure_snapshot_absent", _silent, 1, True),)
+    ),
+    "snapshot-delete-fails": Script(
+        "snapshot", _drop, _BOTH, {V1: "available", S1: "error_deleting"},
+        outcome="failed", told=(S1,), faults=(Fault("ensure_snapshot_absent", _refuses),),
+    ),
+    "orphan-adopt": Script("orphan", _adopt, _ONE, _WHOLE),
+    "orphan-adopt-again": Script("orphan", _adopt, _ONE, _WHOLE, faults=(Fault("ensure_size", _away, 1),)),
+    "orphan-adopt-fails": Script(
+        "orphan", _adopt, _ONE, {}, outcome="failed", faults=(Fault("ensure_size", _refuses),)
+    ),
+    "orphan-delete": Script("orphan", _delete_orphan, {}, {}),
+    "orphan-delete-uncertain": Script(
+        "orphan", _delete_orphan, {}, {}, faults=(Fault("ensure_volume_absent", _silent, 1, True),)
+    ),
+    "orphan-delete-fails": Script(
+        "orphan", _delete_orphan, _ONE, {}, outcome="failed", faults=(Fault("ensure_volume_absent", _refuses),)
+    ),
+    "stray-delete": Script("stray", _delete_orphan, {}, {V1: "error"}),
+    "reset": _RESET,
+    "reset-again": replace(_RESET, faults=(Fault("inventory", _silent, 1),)),
+    "reset-unseen": replace(_RESET, outcome="failed", faults=(Fault("inventory", _silent),)),
+    "reset-snapshot": _RESET_SNAPSHOT,
+    "reset-snapshot-unseen": replace(_RESET_SNAPSHOT, outcome="failed", faults=(Fault("inventory", _away),)),
+}  # fmt: skip
