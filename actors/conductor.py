@@ -22,6 +22,7 @@ class ConductorActor:
             from actors.fleet import keep
             from actors.ports import RayPorts
             from cluster import logs
+            from cluster.attachments.abandoning import LostNodes
             from cluster.conductor import Conductor
             from cluster.flows.catalogue import FLOWS
             from cluster.flows.run import Context
@@ -38,10 +39,12 @@ class ConductorActor:
                 ports=RayPorts(settings.timing.driver_call),
             )
             holder = f"{mark_of(settings.state_dir)}/{ray_port.own_actor_id()}"
+            self._context = context
             self._conductor = Conductor(context, FLOWS, holder=holder)
+            lost = LostNodes(context.store, context.outside, self._conductor.wake)
             self._loops = [
                 watch(self._conductor.serve(), "conductor"),
-                watch(keep(settings), "fleet"),
+                watch(keep(settings, lost), "fleet"),
                 watch(beat(settings.state_dir), "beat"),
             ]
 
@@ -52,3 +55,11 @@ class ConductorActor:
     async def epoch(self) -> int | None:
         """The epoch under which it works now; None while another conductor holds the lease."""
         return self._conductor.epoch
+
+    async def abandon(self, claim_id: str) -> None:
+        """End every attachment of a claim, whose owner is gone. Safe to repeat. Raises UnavailableError when that
+        is not done yet."""
+        from cluster.attachments.abandoning import carry_out_abandonment
+
+        context = self._context
+        await carry_out_abandonment(context.store, context.outside, claim_id, self._conductor.wake)

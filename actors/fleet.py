@@ -12,6 +12,7 @@ from actors import ray_port
 from actors.head_environment import head_labels
 from actors.names import CONDUCTOR, HOST_LABEL, SCHEDULER, volume_actor
 from actors.node_environment import VERSION_LABEL, version_label
+from cluster.attachments.abandoning import LostNodes
 from cluster.scheduling.labels import parse_selector
 from cluster.settings import BackendSettings, Settings
 from cluster.settings_file import settings_path
@@ -29,15 +30,16 @@ def start(settings: Settings) -> None:
     ray_port.ensure_actor(ConductorActor, CONDUCTOR, args=_path(settings), label_selector=head_selector(settings))
 
 
-async def keep(settings: Settings) -> None:
+async def keep(settings: Settings, lost: LostNodes) -> None:
     """See to the scheduler and the volume actors until cancelled: nodes come and go, and actors may be killed. (The
-    conductor, in which this runs, is `pumice up`'s affair.)"""
+    conductor, in which this runs, is `pumice up`'s affair.) What nodes that are gone had attached is let go."""
     current: set[str] = set()
     while True:
         try:
             for name in await asyncio.to_thread(ensure_wanted, settings):
                 log.info("fleet.started", actor=name)
             await end_outdated(settings, current)
+            await let_go_of_lost(lost)
         except Exception as error:  # Ray may be away for a moment; the next round sees to it
             log.warning("fleet.keep", error=f"{type(error).__name__}: {error}")
         await asyncio.sleep(_KEEP_SECONDS)
@@ -72,6 +74,15 @@ async def end_outdated(settings: Settings, current: set[str]) -> None:
         else:
             log.info("fleet.outdated", actor=name)
             await asyncio.to_thread(ray_port.end_actor, name)
+
+
+async def let_go_of_lost(lost: LostNodes) -> None:
+    """End what nodes that are gone had attached. Where such a node lives on under another id, its node actor is started
+    first: what was mounted there outlived the old one's."""
+    living = {node.id: node.labels.get(HOST_LABEL) for node in await asyncio.to_thread(ray_port.nodes) if node.alive}
+    hosts = set((await lost.look(living)).values())
+    for node_id in [node_id for node_id, host in living.items() if host in hosts]:
+        await asyncio.to_thread(_ensure_node_actor, node_id)
 
 
 def wanted(settings: Settings, nodes: list[ray_port.Node]) -> dict[str, tuple[str, str]]:
@@ -112,6 +123,12 @@ def _ensure_scheduler(settings: Settings) -> None:
     from actors.scheduler import SchedulerActor
 
     ray_port.ensure_actor(SchedulerActor, SCHEDULER, args=_path(settings), label_selector=head_selector(settings))
+
+
+def _ensure_node_actor(node_id: str) -> None:
+    from actors.node import ensure_node_actor
+
+    ensure_node_actor(node_id)
 
 
 def _made_for(settings: Settings, backend_name: str) -> tuple[BackendSettings, str, float]:

@@ -23,6 +23,7 @@ from actors.node_environment import token_path
 from actors.ray_start import RayStartError, ray_start, tidy_sessions
 from cluster.settings import Settings
 from cluster.settings_file import write_private
+from drivers.exports.clearing import SERVING
 
 _GCS = "gcs_server"
 _RAYLET = "raylet"
@@ -99,8 +100,8 @@ class Head:
         self._daemons[_GCS] = replace(old, pid=started.pid), processes.started_at(started.pid)
 
     def stop(self) -> list[processes.Process]:
-        """End every process of the instance; return those that would not go."""
-        return processes.stop(self._instance.mark, first=(_RAYLET, _GCS))
+        """End every process of the instance but those that serve attached volumes; return those that would not go."""
+        return processes.stop(self._instance.mark, first=(_RAYLET, _GCS), spare=SERVING)
 
     def forget(self) -> None:
         """Drop what the GCS remembers: with no other node alive there is nothing in it that is not made anew."""

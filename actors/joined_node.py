@@ -11,6 +11,7 @@ from actors import node_environment, processes
 from actors.hangs import Hangs
 from actors.instance import Instance, ensure_private
 from actors.ray_start import RayStartError, ray_start, tidy_sessions
+from drivers.exports.clearing import SERVING
 
 _RAYLET = "raylet"
 # How long raylet and volume actors go on without a head; a machine may need some minutes to start again. Ray's own
@@ -76,5 +77,5 @@ class JoinedNode:
         return self._hangs.end(serving=False)
 
     def stop(self) -> list[processes.Process]:
-        """End every process of it; return those that would not go."""
-        return processes.stop(self._instance.mark, first=(_RAYLET,))
+        """End every process of it but those that serve attached volumes; return those that would not go."""
+        return processes.stop(self._instance.mark, first=(_RAYLET,), spare=SERVING)

@@ -13,13 +13,13 @@ from actors import ray_port
 from actors.handles.session import Session
 from actors.liveness import or_end, watch
 from actors.names import CONDUCTOR, HOST_LABEL, node_actor
-from actors.node_claims import Owner
+from actors.node_claims import Owner, node_directory
 from actors.node_host import NodeHost
 from cluster import logs
+from cluster.attachments.abandoning import NODE_KEY
 from drivers.vocabulary import AccessMode
 
 _ABANDON_SECONDS = 30.0
-_DIRECTORY = Path("/var/lib/pumice")
 
 
 class NodeActor:
@@ -29,17 +29,18 @@ class NodeActor:
         with or_end("node"):
             labels = ray_port.own_labels()
             host = labels.get(HOST_LABEL) or platform.node()
-            directory = Path(os.environ.get("PUMICE_STATE_DIR") or _DIRECTORY / host) / "node"
-            logs.configure(directory.parent / "logs", f"node-{host}")
+            state_dir = Path(os.environ["PUMICE_STATE_DIR"])
+            logs.configure(state_dir / "logs", f"node-{host}")
             connector = {
                 "host": host,
                 "ip": ray_port.own_address(),
                 "os_type": platform.system().lower(),
                 "platform": platform.machine(),
                 "multipath": False,
-                "pumice_node": node_id,
+                NODE_KEY: node_id,
             }
-            self._host = NodeHost(directory, connector, _abandon)
+            self._host = NodeHost(node_directory(state_dir), connector, _abandon)
+            await self._host.open()
             self._loops = [watch(self._host.serve(), "node")]
 
     async def mount(
@@ -53,9 +54,8 @@ class NodeActor:
         await self._host.unmount(claim_id, session)
 
 
-def ensure_node_actor() -> str:
-    """The name of the actor of this process's node, which is started if there is none. Blocking."""
-    node_id = ray_port.own_node_id()
+def ensure_node_actor(node_id: str) -> str:
+    """The name of the actor of that node, which is started if there is none. Blocking."""
     name = node_actor(node_id)
     # Pinned to the node's id, and rightly gone with it: a node that returns has nothing of what was mounted.
     ray_port.ensure_actor(NodeActor, name, args=(node_id,), node_id=node_id)

@@ -19,13 +19,14 @@ import structlog
 from actors.handles.errors import FailedError, HandleError, MissingError, RefusedError
 from actors.handles.session import Session
 from actors.node_claims import Claim, ClaimFiles, Owner, boot_id
-from drivers.attach import filesystems
-from drivers.attach.devices import Devices
+from drivers.attach import devices, filesystems
+from drivers.attach.clearing import mount_point
 from drivers.attach.filesystems import AttachError, BusyError
 from drivers.vocabulary import AccessMode
 
 log = structlog.get_logger()
 _LOOK_SECONDS: Final = 1.0
+_AGAIN_SECONDS: Final = 4.0
 
 
 class NodeHost:
@@ -39,22 +40,33 @@ class NodeHost:
         self._connector = dict(connector)
         self._abandon = abandon
         self._files = ClaimFiles(directory / "claims")
-        self._devices = Devices(directory / "devices")
         self._claims: dict[str, Claim] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._releasing: dict[str, asyncio.Task[None]] = {}
+
+    async def open(self) -> None:
+        """Take up the claims of an earlier life; to be called before anything else."""
+        for claim in await asyncio.to_thread(self._files.all):
+            self._claims[claim.id] = claim
 
     async def serve(self) -> None:
-        """Take up what an earlier life left, then release what has lost its owner, until cancelled."""
-        for claim in await asyncio.to_thread(self._files.all):
-            self._claims.setdefault(claim.id, claim)
+        """Release what has lost its owner, until cancelled."""
         boot = boot_id()
         while True:
             for claim in [one for one in self._claims.values() if one.boot != boot or not one.owner.lives()]:
-                try:
-                    await self._let_go(claim.id)
-                except Exception as error:  # the next look tries again
-                    log.warning("node.not_released", claim=claim.id, volume_id=claim.volume_id, error=str(error))
+                if claim.id not in self._releasing:
+                    # Each by itself: one whose files are still open by somebody must not hold up the others.
+                    self._releasing[claim.id] = asyncio.create_task(self._release(claim), name=f"release {claim.id}")
             await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _release(self, claim: Claim) -> None:
+        try:
+            await self._let_go(claim.id)
+        except Exception as error:  # tried again, for as long as it takes
+            log.warning("node.not_released", claim=claim.id, volume_id=claim.volume_id, error=str(error))
+            await asyncio.sleep(_AGAIN_SECONDS)
+        finally:
+            del self._releasing[claim.id]
 
     async def mount(
         self, claim_id: str, session: Session, volume_id: str, mode: AccessMode, filesystem: str | None, owner: Owner
@@ -80,8 +92,8 @@ class NodeHost:
         asked = {**wanted, "connector": {**self._connector, "mode": mode.value}}
         made = (await session.call("POST", "/attachments", {"attachment": asked}))["attachment"]
         info = dict(made["connection_info"])
-        device = await asyncio.to_thread(self._devices.ensure, claim.id, info["driver_volume_type"], info, mode)
-        directory = self._mount_point(claim.id)
+        device = await asyncio.to_thread(devices.ensure, claim.id, info["driver_volume_type"], info, mode)
+        directory = mount_point(self._directory, claim.id)
         await asyncio.to_thread(filesystems.ensure_mounted, device, directory, mode, filesystem)
         await session.call("POST", f"/attachments/{made['id']}/action", {"os-complete": {}})
         log.info("node.mounted", claim=claim.id, volume_id=claim.volume_id, attachment=made["id"])
@@ -102,8 +114,8 @@ class NodeHost:
             claim = self._claims.get(claim_id)
             if claim is None:
                 return
-            await asyncio.to_thread(filesystems.ensure_unmounted, self._mount_point(claim_id))
-            await asyncio.to_thread(self._devices.ensure_absent, claim_id)
+            await asyncio.to_thread(filesystems.ensure_unmounted, mount_point(self._directory, claim_id))
+            await asyncio.to_thread(devices.ensure_absent, claim_id)
             if session is not None:
                 await self._detach(claim, session)
             else:
@@ -122,6 +134,3 @@ class NodeHost:
         except HandleError as error:
             log.warning("node.not_detached", claim=claim.id, error=str(error))
             await self._abandon(claim.id)
-
-    def _mount_point(self, claim_id: str) -> Path:
-        return self._directory / "mounts" / claim_id

@@ -42,8 +42,11 @@ def find(mark: str, *names: str) -> list[Process]:
     ]
 
 
-def stop(mark: str, *, first: Collection[str], grace_seconds: float = 1.0) -> list[Process]:
-    """End every process of the instance: those named `first` are asked and given the grace, then all are killed.
+def stop(
+    mark: str, *, first: Collection[str], spare: Collection[str] = (), grace_seconds: float = 1.0
+) -> list[Process]:
+    """End every process of the instance but those whose program is named in `spare`: those named `first` are asked and
+    given the grace, then all are killed.
 
     Returns those which even then did not go within ten seconds.
     """
@@ -58,6 +61,8 @@ def stop(mark: str, *, first: Collection[str], grace_seconds: float = 1.0) -> li
         deadline = time.monotonic() + 10
         while True:
             for process in of_instance(mark):
+                if process.name in spare:
+                    continue
                 if process.pid not in handles and (handle := _open(process.pid)) is not None:
                     closing.callback(os.close, handle)
                     handles[process.pid] = process, handle

@@ -15,14 +15,19 @@ uvloop in workers with async actors; pyroute2's sockets fail on it (`invalid fam
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray import exceptions as ray_errors
+from ray._private import ray_constants
+from ray._raylet import Config  # type: ignore[attr-defined]
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.asgi import answer_of
@@ -30,6 +35,7 @@ from actors.asgi import answer_of
 NAMESPACE = "pumice"
 RING_SECONDS = 10.0
 RINGS_KEPT = 1000
+_LOOPBACK = ("127.0.0.1", "localhost")
 _SERVE_STARTS = 3
 _SERVE_CONTROLLER = ("SERVE_CONTROLLER_ACTOR", "serve")
 
@@ -59,11 +65,18 @@ class Node:
     alive: bool
 
 
-def connect(address: str, namespace: str = NAMESPACE) -> None:
+def connect(address: str, namespace: str = NAMESPACE, *, token: Path | None = None) -> None:
     """Join the cluster at `address` (`host:port`; never guessed). Raises ConnectionError when nothing answers there.
 
-    In token mode RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH must be in the environment before this module is imported.
+    `token` is the file of the secret that admits to it. None: as RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH say, which must
+    have been in the environment before Ray was imported.
     """
+    if token is not None:
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
+        Config.initialize(json.dumps({"AUTH_MODE": "token"}))  # it has read its environment when it was imported
+    if address.partition(":")[0] in _LOOPBACK:
+        # Else Ray takes an address of the loopback for a slip, and asks for the head at another of this machine's.
+        ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         ray.init(
             address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True
@@ -294,6 +307,8 @@ async def ask_http(
     try:
         handle = _served.get(NAMESPACE)
         if handle is None:
+            # It tells of its inner life on the caller's terminal.
+            logging.getLogger("ray.serve").setLevel(logging.WARNING)
             handle = await asyncio.to_thread(serve.get_app_handle, NAMESPACE)
             _served[NAMESPACE] = handle
         response = handle.ask.remote(method, path, headers, content)  # type: ignore[union-attr]

@@ -62,19 +62,18 @@ def _client(state_dir: Path | str | None, address: str | None, endpoint: str | N
 
 def _join(state_dir: Path | str | None, address: str | None) -> None:
     from actors import ray_port
+    from actors.node_environment import token_path
 
     if ray_port.connected():
         return
     given = state_dir or (None if address else os.environ.get("PUMICE_STATE_DIR"))
     address = address or (None if given else os.environ.get("RAY_ADDRESS"))
+    token = None  # with an address, Ray's own variables say how it is let in
     if address is None:
-        directory = Path(given) if given else _default()
-        address = _address_of(directory)
-        token = directory / "secrets" / "ray.token"
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(token))
+        directory = (Path(given) if given else _default()).expanduser().absolute()
+        address, token = _address_of(directory), token_path(directory)
     try:
-        ray_port.connect(address)
+        ray_port.connect(address, token=token)
     except ConnectionError as error:
         raise UnreachableError(str(error)) from error
 
@@ -88,7 +87,7 @@ def _default() -> Path:
 
 def _address_of(state_dir: Path) -> str:
     """The Ray address of the instance that runs in `state_dir`."""
-    path = state_dir.expanduser().absolute() / "run" / "up.json"
+    path = state_dir / "run" / "up.json"
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["ray_address"])
     except (OSError, ValueError, KeyError) as error:

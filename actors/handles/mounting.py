@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from actors.handles.session import Session
 from actors.processes import started_at
 
 MOUNT_SECONDS = 120.0
+_PAUSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -34,36 +36,46 @@ async def mount(session: Session, volume_id: str, mode: str, filesystem: str) ->
     from actors import ray_port
     from actors.node import ensure_node_actor
 
-    actor = await asyncio.to_thread(ensure_node_actor)
-    claim_id = str(uuid.uuid4())
     owner = (os.getpid(), started_at(os.getpid()))
-    try:
-        path: str = await ray_port.call(
-            actor,
-            "mount",
-            claim_id,
-            session,
-            volume_id,
-            mode,
-            filesystem,
-            owner,
-            timeout_seconds=MOUNT_SECONDS,
-        )
-    except ray_port.ActorUnavailableError as error:
-        raise UnreachableError(f"volume {volume_id} was not mounted: {error}") from error
-    return Claim(claim_id, actor, Path(path), session)
+    deadline = time.monotonic() + MOUNT_SECONDS
+    while True:
+        actor = await asyncio.to_thread(ensure_node_actor, ray_port.own_node_id())
+        # A claim of its own for each try: what an earlier one came to is not known before it is released.
+        claim_id = str(uuid.uuid4())
+        asked = claim_id, session, volume_id, mode, filesystem, owner
+        try:
+            path: str = await ray_port.call(actor, "mount", *asked, timeout_seconds=MOUNT_SECONDS)
+        except ray_port.ActorUnavailableError as error:
+            if not isinstance(error, ray_port.NotSentError):
+                await _unmount(actor, claim_id, session)
+            if time.monotonic() > deadline:
+                raise UnreachableError(f"volume {volume_id} was not mounted: {error}") from error
+            await asyncio.sleep(_PAUSE_SECONDS)
+        else:
+            return Claim(claim_id, actor, Path(path), session)
 
 
 async def unmount(claim: Claim) -> None:
-    """Unmount and detach. The node actor goes on with it if this call is lost. Raises HandleError."""
+    """Unmount and detach. Raises HandleError; what is left then is released when this process ends."""
+    await _unmount(claim.actor, claim.id, claim.session)
+
+
+async def _unmount(actor: str, claim_id: str, session: Session) -> None:
+    """An actor that was killed comes again and knows its claims, so the call is repeated until it answers."""
     from actors import ray_port
 
-    try:
-        await ray_port.call(claim.actor, "unmount", claim.id, claim.session, timeout_seconds=MOUNT_SECONDS)
-    except ray_port.ActorUnavailableError as error:
-        raise UnreachableError(
-            f"{claim.path} may still be mounted ({error}); it is unmounted at the latest when this process ends"
-        ) from error
+    deadline = time.monotonic() + MOUNT_SECONDS
+    while True:
+        try:
+            await ray_port.call(actor, "unmount", claim_id, session, timeout_seconds=MOUNT_SECONDS)
+        except ray_port.ActorUnavailableError as error:
+            if time.monotonic() > deadline:
+                raise UnreachableError(
+                    f"a volume may still be mounted ({error}); it is unmounted at the latest when this process ends"
+                ) from error
+            await asyncio.sleep(_PAUSE_SECONDS)
+        else:
+            return
 
 
 async def node_hosts() -> list[str]:

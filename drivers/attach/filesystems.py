@@ -10,6 +10,7 @@ Programs are called as lists, without a shell, and with the locale C.
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import time
@@ -25,7 +26,8 @@ FILESYSTEMS: Final = {
 }
 _READ_ONLY: Final = {"ext4": "ro,noload", "xfs": "ro,norecovery,nouuid", "btrfs": "ro"}
 _READ_WRITE: Final = {"ext4": "rw", "xfs": "rw,nouuid", "btrfs": "rw"}
-_LOOKED_AT_BYTES: Final = 1 << 20
+_BLOCK_BYTES: Final = 1 << 20
+_LOOKED_AT_BYTES: Final = 256 * _BLOCK_BYTES
 _SECONDS: Final = 100
 _UNMOUNT_SECONDS: Final = 5.0
 _NOTHING_FOUND: Final = 2  # blkid's exit status
@@ -101,8 +103,40 @@ def is_mounted(directory: Path) -> bool:
 
 
 def _is_blank(device: Path) -> bool:
-    with device.open("rb") as file:
-        return not file.read(_LOOKED_AT_BYTES).strip(b"\0")
+    """Whether nothing but zeroes is there: exact for a loop device over a sparse file, whose holes are skipped. Of what
+    is not a hole _LOOKED_AT_BYTES are read from the front, and the end in any case: what systems recognise is there."""
+    left = _LOOKED_AT_BYTES
+    with _content_of(device).open("rb", buffering=0) as file:
+        size = os.lseek(file.fileno(), 0, os.SEEK_END)
+        position = 0
+        while left > 0:
+            try:
+                position = os.lseek(file.fileno(), position, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # no data from here on
+                    return True
+                if error.errno != errno.EINVAL:  # a device that does not know its holes
+                    raise
+                os.lseek(file.fileno(), position, os.SEEK_SET)
+            block = file.read(_BLOCK_BYTES)
+            if block.strip(b"\0"):
+                return False
+            if not block:
+                return True
+            position += len(block)
+            left -= len(block)
+        os.lseek(file.fileno(), max(0, size - _BLOCK_BYTES), os.SEEK_SET)
+        return not file.read(_BLOCK_BYTES).strip(b"\0")
+
+
+def _content_of(device: Path) -> Path:
+    """The file behind a loop device, which knows its holes, if it can be had; else the device."""
+    try:
+        name = Path(f"/sys/block/{device.name}/loop/backing_file").read_text(encoding="utf-8").rstrip("\n")
+    except (OSError, UnicodeDecodeError):
+        return device
+    file = Path(name)
+    return file if os.access(file, os.R_OK) else device
 
 
 def _users(directory: Path) -> str:
@@ -132,5 +166,6 @@ def _run(command: list[str], good: tuple[int, ...] = (0,)) -> str:
         raise AttachError(f"{command[0]} was not done after {_SECONDS} s") from error
     if done.returncode not in good:
         said = (done.stderr or done.stdout).strip().splitlines()
-        raise AttachError(f"{command[0]}: {said[-1] if said else f'exit status {done.returncode}'}")
+        # mount goes on with where more may be found; what it is about comes first.
+        raise AttachError(f"{command[0]}: {said[0] if said else f'exit status {done.returncode}'}")
     return done.stdout

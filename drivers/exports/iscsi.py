@@ -20,7 +20,7 @@ from drivers.export_registry import ExportKind
 from drivers.exports import ports
 from drivers.exports.daemon import Daemon
 from drivers.exports.options import IscsiOptions
-from drivers.exports.place import Node, own_directory
+from drivers.exports.place import Node, ensure_directory, own_directory
 from drivers.exports.tgt_control import NO_LUN, Fault, Mode, Operation, TgtControl, TgtError
 from drivers.exports.tgt_targets import Target, parse, shown_size
 from drivers.reflink import durable
@@ -45,6 +45,9 @@ _ENDING_SECONDS: Final = 30.0
 _IOTHREADS: Final = 4  # a target's; tgtd's own default is 16
 _PACKAGE: Final = "tgt"
 _NAME: Final = "tgtd"
+PROGRAM: Final = "tgtd"
+_CONTROL: Final = "tgtd.0"
+SOCKETS: Final = (_CONTROL,)
 
 
 class IscsiExport:
@@ -54,6 +57,7 @@ class IscsiExport:
 
     def __init__(self, options: IscsiOptions, directory: Path, node: Node) -> None:
         self._options = options
+        self._own_directory = directory
         self._directory = (options.directory or directory).absolute()
         self._node = node
         self._tgt = TgtControl(self._directory / "tgtd.0")
@@ -66,7 +70,7 @@ class IscsiExport:
 
     def _open(self) -> None:
         try:
-            durable.ensure_directory(self._directory)
+            ensure_directory(self._own_directory, self._directory)
             record = self._directory / "port"
             if record.exists():
                 self._port = int(record.read_text(encoding="ascii"))
@@ -88,11 +92,11 @@ class IscsiExport:
             _NAME,
             self._directory,
             [
-                *("tgtd", "-f", "-C", "0", "-t", str(_IOTHREADS)),
+                *(PROGRAM, "-f", "-C", "0", "-t", str(_IOTHREADS)),
                 *("--iscsi", f"portal={portal}"),
             ],
             package=_PACKAGE,
-            control=self._directory / "tgtd.0",
+            control=self._directory / _CONTROL,
             says_pid=False,
             environment={"TGT_IPC_SOCKET": str(self._directory / "tgtd")},
         )

@@ -19,7 +19,7 @@ from drivers.export_registry import ExportKind
 from drivers.exports import loop_device
 from drivers.exports.loop_device import LoopDevice
 from drivers.exports.options import Device, LocalOptions
-from drivers.exports.place import Node, own_directory
+from drivers.exports.place import Node, ensure_directory, own_directory
 from drivers.exports.short_names import LENGTH, restore, shorten
 from drivers.reflink import durable
 from drivers.reflink.keyed_locks import KeyedLocks
@@ -48,10 +48,10 @@ class LocalExport:
 
     def __init__(self, options: LocalOptions, directory: Path, node: Node) -> None:
         self._device = options.device
+        self._own_directory = directory
         self._directory = (options.directory or directory).absolute()
         self._node = node
-        scope = hashlib.sha256(os.fsencode(self._directory)).hexdigest()[:12]
-        self._scope = f"pm{scope}"
+        self._scope = scope_of(self._directory)
         self._locks = KeyedLocks()
 
     async def open(self) -> None:
@@ -60,7 +60,7 @@ class LocalExport:
 
     def _open(self) -> None:
         with _failures("preparing the export local"):
-            durable.ensure_directory(self._directory)
+            ensure_directory(self._own_directory, self._directory)
         if self._device is Device.LOOP and not os.access("/dev/loop-control", os.R_OK | os.W_OK):
             raise BackendUnavailableError(
                 "loop devices cannot be had here (/dev/loop-control); run as root, modprobe loop, or set device = path"
@@ -174,6 +174,11 @@ class LocalExport:
 
     def _record(self, connection_id: str) -> Path:
         return self._directory / f"connection-{connection_id}.json"
+
+
+def scope_of(directory: Path) -> str:
+    """What begins the tags of the devices of the export that has its state in `directory`. 14 characters."""
+    return f"pm{hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]}"
 
 
 @contextmanager

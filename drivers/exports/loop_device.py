@@ -58,6 +58,7 @@ def bound() -> list[LoopDevice]:
 
 def look(path: Path) -> LoopDevice | None:
     """The device if it is bound, else None."""
+    backing = ""
     try:
         backing = Path(f"/sys/block/{path.name}/loop/backing_file").read_text(errors="surrogateescape").rstrip("\n")
         with _opened(path, os.O_RDONLY) as descriptor:
@@ -65,6 +66,8 @@ def look(path: Path) -> LoopDevice | None:
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
             return None
+        if error.errno == errno.ENOTCONN:  # over a FUSE file whose process has ended: whose device it was is not told
+            return LoopDevice(path, backing, "", read_only=False, leaving=False)
         raise
     tag = fields[_TAG].rstrip(b"\0").decode(errors="replace")
     flags = fields[_FLAGS]

@@ -18,9 +18,8 @@ from drivers.exports.daemon import Daemon, pid_file
 from drivers.exports.nbd_gateway import PACKAGE, PROGRAM, Gateways, escaped
 from drivers.exports.nbd_nodes import Served
 from drivers.exports.options import NbdOptions, Transport
-from drivers.exports.place import Node, own_directory
+from drivers.exports.place import Node, ensure_directory, own_directory
 from drivers.exports.qmp import Qmp, RefusedError
-from drivers.reflink import durable
 from drivers.reflink.keyed_locks import KeyedLocks
 from drivers.vocabulary import (
     AccessMode,
@@ -38,6 +37,7 @@ T = TypeVar("T")
 _NAME: Final = "nbd"
 _SOCKET: Final = "nbd.sock"
 _CONTROL: Final = "qmp.sock"
+SOCKETS: Final = (_SOCKET, _CONTROL)
 
 
 class NbdExport:
@@ -47,6 +47,7 @@ class NbdExport:
 
     def __init__(self, options: NbdOptions, directory: Path, node: Node) -> None:
         self._options = options
+        self._own_directory = directory
         self._directory = (options.directory or directory).absolute()
         self._node = node
         self._socket = self._directory / _SOCKET
@@ -71,7 +72,7 @@ class NbdExport:
     async def open(self) -> None:
         """Find the daemon or start it. Raises BackendUnavailableError."""
         try:
-            await asyncio.to_thread(durable.ensure_directory, self._directory)
+            await asyncio.to_thread(ensure_directory, self._own_directory, self._directory)
         except OSError as error:
             raise BackendUnavailableError(f"cannot make {self._directory}: {error}") from error
         await asyncio.to_thread(self._daemon.ensure)

@@ -12,6 +12,7 @@ import click
 from actors import processes
 from actors.instance import mark_of
 from cluster.settings import SettingsError
+from drivers.exports.clearing import devices
 from serve_app.command.options import STATE_DIR, fail, settings_of
 from serve_app.command.release import own_mounts, release
 from serve_app.command.run_file import RunFile
@@ -40,7 +41,7 @@ def down(state_dir: Path | None) -> None:
             if time.monotonic() > deadline:
                 fail(f"process {run.pid} has not ended after {_SECONDS} s; it may be killed: kill -9 {run.pid}")
             time.sleep(0.1)
-    elif not processes.of_instance(mark_of(directory)) and not own_mounts(directory):
+    elif not (processes.of_instance(mark_of(directory)) or own_mounts(directory) or any(devices(directory))):
         file.clear()
         click.echo(f"nothing runs in {directory}")
         return

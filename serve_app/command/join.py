@@ -19,7 +19,7 @@ from serve_app.command.node_file import JoinedAs
 from serve_app.command.node_supervisor import NodeSupervisor
 from serve_app.command.options import STATE_DIR, fail, settings_of, with_options
 from serve_app.command.part import StartError
-from serve_app.command.release import release
+from serve_app.command.release import end_control
 from serve_app.command.run_file import AlreadyRunningError, Run, RunFile
 from serve_app.command.state_dir import ensure_state_dir, is_head
 
@@ -87,7 +87,7 @@ def _prepared(settings: Settings, head: str, address: str, token: Path) -> NodeS
     run.take()
     if processes.of_instance(mark_of(state_dir)):
         click.echo("ending what is left of an earlier run")
-        if troubles := release(state_dir):
+        if troubles := end_control(state_dir):
             raise InstanceError("; ".join(troubles))
     instance = ensure_instance(state_dir)
     logs.configure(state_dir / "logs", "join")

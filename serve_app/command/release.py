@@ -1,14 +1,18 @@
-"""Giving back to the machine what an instance took of it: processes, and the images of pools that it mounted."""
+"""Giving back to the machine what an instance took of it: processes, what its exports took, and the images of pools
+that it mounted."""
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from actors import processes
 from actors.instance import Instance, load_instance, mark_of
+from actors.node_claims import node_directory
+from drivers.attach import clearing as attach_clearing
+from drivers.exports import clearing
 from drivers.pool_image import ensure_unmounted
 from drivers.vocabulary import StorageError
 
@@ -16,19 +20,32 @@ from drivers.vocabulary import StorageError
 _PARENTS = ("raylet", "gcs_server")
 
 
+def end_control(state_dir: Path) -> list[str]:
+    """End the processes of the instance in `state_dir` but those that serve attached volumes: whoever starts it anew
+    finds these, the devices and the mounts again. Return what could not be done."""
+    return _end(state_dir, clearing.SERVING)
+
+
 def release(state_dir: Path) -> list[str]:
-    """End the processes of the instance in `state_dir` and unmount its pools; return what could not be done."""
-    left = processes.stop(mark_of(state_dir), first=_PARENTS)
-    troubles = [f"process {process.pid} ({process.name}) does not end" for process in left]
+    """End the processes of the instance in `state_dir`, unmount what it mounted for tasks, free its devices, unmount
+    its pools; return what could not be done."""
+    troubles = _end(state_dir)
+    if not troubles:
+        troubles = [*attach_clearing.clear(node_directory(state_dir)), *clearing.clear(state_dir)]
     for place in own_mounts(state_dir):
         try:
             ensure_unmounted(place)
         except StorageError as error:
             troubles.append(str(error))
+    return troubles
+
+
+def _end(state_dir: Path, spare: Collection[str] = ()) -> list[str]:
+    left = processes.stop(mark_of(state_dir), first=_PARENTS, spare=spare)
     instance = load_instance(state_dir)
     if instance is not None and not left:
         _remove_sockets(instance)
-    return troubles
+    return [f"process {process.pid} ({process.name}) does not end" for process in left]
 
 
 def _mountinfo() -> str:

@@ -23,7 +23,7 @@ from serve_app.command.backends import check_backends
 from serve_app.command.options import CONFIG, STATE_DIR, fail, settings_of, with_options
 from serve_app.command.output import begin_anew
 from serve_app.command.part import StartError
-from serve_app.command.release import release
+from serve_app.command.release import end_control
 from serve_app.command.run_file import AlreadyRunningError, Run, RunFile
 from serve_app.command.state_dir import ensure_state_dir, with_remembered_host
 from serve_app.command.supervisor import Supervisor
@@ -89,7 +89,7 @@ def _make_room(settings: Settings) -> Instance:
     """Directories, ports, settings file; what an instance that was killed has left behind goes first."""
     if processes.of_instance(mark_of(settings.state_dir)):
         click.echo("ending what is left of an earlier run")
-        if troubles := release(settings.state_dir):
+        if troubles := end_control(settings.state_dir):
             raise InstanceError("; ".join(troubles))
     _check_ports(settings)
     write_effective(settings)

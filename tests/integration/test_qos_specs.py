@@ -60,15 +60,15 @@ def test_cinderclient(cloud: Cloud) -> None:
     client = cloud.cinderclient(71)
     made = client.qos_specs.create("q-two", {"consumer": "both", "read_iops_sec": "5"})
     assert (made.consumer, made.specs) == ("both", {"read_iops_sec": "5"})
-    client.qos_specs.set_keys(made, {"write_iops_sec": "7"})
-    client.qos_specs.unset_keys(made, ["read_iops_sec"])
+    client.qos_specs.set_keys(made.id, {"write_iops_sec": "7"})
+    client.qos_specs.unset_keys(made.id, ["read_iops_sec"])
     assert client.qos_specs.get(made.id).specs == {"write_iops_sec": "7"}
     kind = client.volume_types.create("qos-kind-two")
-    client.qos_specs.associate(made, kind.id)
-    assert [each.id for each in client.qos_specs.get_associations(made)] == [kind.id]
+    client.qos_specs.associate(made.id, kind.id)
+    assert [each.id for each in client.qos_specs.get_associations(made.id)] == [kind.id]
     assert client.volume_types.get(kind.id).qos_specs_id == made.id
-    client.qos_specs.disassociate_all(made)
-    assert client.qos_specs.get_associations(made) == []
-    client.qos_specs.delete(made)
+    client.qos_specs.disassociate_all(made.id)
+    assert client.qos_specs.get_associations(made.id) == []
+    client.qos_specs.delete(made.id)
     client.volume_types.delete(kind)
     assert "q-two" not in cloud.cinder("qos-list")

@@ -7,10 +7,13 @@ from typing import Any
 from sqlalchemy import Table, select
 
 from actors.in_process import InProcessCluster
+from cluster.attachments.records import Attachment, VolumeConnection
+from cluster.attachments.standing import standing
 from cluster.journal.records import Operation
 from cluster.messages.records import Message
 from cluster.quotas.usage import usage
 from cluster.reconcile.comparing import TRANSITIONAL
+from cluster.reconcile.connections import ConnectionKeeper
 from cluster.reconcile.reconciler import Reconciler
 from cluster.reconcile.records import Orphan
 from cluster.snapshots.records import Snapshot
@@ -22,7 +25,7 @@ from tests.unit.flows.crash_scripts import Script
 from tests.unit.flows.crash_storage import POOL, Key
 
 _PLACE = f"{SERVICE}#{POOL}"
-_RECORDS: tuple[type[Any], ...] = (Volume, Snapshot, Orphan, Operation, Message)
+_RECORDS: tuple[type[Any], ...] = (Volume, Snapshot, Attachment, VolumeConnection, Orphan, Operation, Message)
 
 
 async def records(world: World) -> dict[str, list[Any]]:
@@ -43,7 +46,11 @@ async def check(world: World, script: Script, cluster: InProcessCluster, backend
     bench = Bench(cluster, backend)
     volumes, snapshots = await bench.rows(Volume), await bench.rows(Snapshot)
     orphans, operations, messages = [await bench.rows(table) for table in (Orphan, Operation, Message)]
-    _states(script, volumes, snapshots)
+    attachments, connections = await bench.rows(Attachment), await bench.rows(VolumeConnection)
+    _states(script, volumes, snapshots, attachments)
+    _consumers(world, script, attachments, connections)
+    _attached(volumes, attachments)
+    _grown(world, volumes)
     _rows_and_objects(script, volumes, snapshots, orphans)
     _once(script, operations[world.operations :], messages)
     await _quota(bench, volumes, snapshots)
@@ -53,6 +60,10 @@ async def check(world: World, script: Script, cluster: InProcessCluster, backend
     assert epoch is not None
     found = await Reconciler(cluster.conductor._context).service(SERVICE, epoch)
     assert (found.missing, found.stranded) == ((), ())
+    keeper = ConnectionKeeper(cluster.conductor._context)
+    for _round in range(2):
+        await keeper.service(SERVICE, epoch)
+    assert len(await bench.rows(Operation)) == len(operations)
     assert {row.id for row in await bench.rows(Orphan)} == {row.id for row in orphans}
     assert len(await bench.rows(Message)) == len(messages)
 
@@ -75,11 +86,50 @@ def _bytes(world: World, key: Key, offset: int) -> bytes:
     return world.storage.read(key, offset, len(NOTHING))
 
 
-def _states(script: Script, volumes: list[Any], snapshots: list[Any]) -> None:
+def _states(script: Script, volumes: list[Any], snapshots: list[Any], attachments: list[Any]) -> None:
     assert not [row for row in volumes if row.status in TRANSITIONAL[ObjectKind.VOLUME]]
     assert not [row for row in snapshots if row.status in TRANSITIONAL[ObjectKind.SNAPSHOT]]
-    assert {row.id: row.status for row in (*volumes, *snapshots)} == script.rows
+    statuses = {row.id: row.status for row in (*volumes, *snapshots)}
+    assert statuses | {row.id: row.attach_status for row in attachments} == script.rows
     assert not [row for row in volumes if row.target_size_gib is not None or row.previous_status == row.status]
+
+
+def _consumers(world: World, script: Script, attachments: list[Any], connections: list[Any]) -> None:
+    """Whom the records let in is let in, and nobody else, by the means that the records and its attachment tell."""
+    served = world.storage.consumers.served
+    assert {key: one.connector["host"] for key, one in served.items()} == script.lets_in
+    assert {row.id for row in connections} == served.keys()
+    made = {}
+    for row in connections:
+        one = served[row.id]
+        assert (one.volume_id, one.connector, one.secret) == (row.volume_id, row.connector, row.secret)
+        assert one.mode == row.mode == "rw"
+        made[row.id] = row.info["data"]
+        assert made[row.id]["to"] == row.connector["host"]
+        assert made[row.id]["password"] == row.secret[:8]
+    told = {row.id: row.connection_info for row in attachments if row.connection_info is not None}
+    assert told.keys() == {row.id for row in attachments} & made.keys()
+    for key, info in told.items():
+        assert (info["to"], info["password"], info["attachment_id"]) == (made[key]["to"], made[key]["password"], key)
+
+
+def _attached(volumes: list[Any], attachments: list[Any]) -> None:
+    """A volume is as its attachments say, unless it is broken."""
+    for row in volumes:
+        of_it = [each for each in attachments if each.volume_id == row.id]
+        status, attach_status = standing(each.attach_status for each in of_it)
+        assert row.attach_status == attach_status
+        assert row.status.startswith("error") or row.status == status
+        mode = row.admin_metadata.get("attached_mode")
+        assert mode is None or mode in [each.attach_mode for each in of_it if each.attach_status == "attached"]
+
+
+def _grown(world: World, volumes: list[Any]) -> None:
+    """Whoever is let in by an export that serves a volume sees the volume's size."""
+    consumers = world.storage.consumers
+    exported = {one.volume_id: one.size_gib for one in consumers.served.values()}
+    for row in volumes:
+        assert exported.get(row.id, row.size_gib) == row.size_gib or row.id in consumers.resized
 
 
 def _rows_and_objects(script: Script, volumes: list[Any], snapshots: list[Any], orphans: list[Any]) -> None:
@@ -96,8 +146,8 @@ def _rows_and_objects(script: Script, volumes: list[Any], snapshots: list[Any], 
 
 def _once(script: Script, operations: list[Any], messages: list[Any]) -> None:
     """The request has happened exactly once, or is one clean error that the user was told of."""
-    assert [operation.state for operation in operations] == [script.outcome]
-    assert (operations[0].error is not None) == (script.outcome == "failed")
+    assert [operation.state for operation in operations] == [script.outcome] * script.operations
+    assert {operation.error is not None for operation in operations} == {script.outcome == "failed"}
     assert [message.resource_uuid for message in messages] == list(script.told)
     for message in messages:
         assert message.request_id == "req-1"

@@ -24,8 +24,9 @@ from cluster.reconcile.reconciler import Reconciler
 from cluster.settings import BackendSettings, Settings
 from cluster.volume_types.records import VolumeType
 from drivers.vocabulary import GIB, VolumeSpec
+from tests.unit.attachments.memory_export import MemoryExport
 from tests.unit.flows.conftest import SERVICE, Bench
-from tests.unit.flows.crash_scripts import V1, Request, Script, create, take
+from tests.unit.flows.crash_scripts import BEFORE, V1, Script
 from tests.unit.flows.crash_storage import POOL, Flaws, InFiles, InMemory, Key, Storage
 
 Point = tuple[str, str, str, int]
@@ -43,6 +44,7 @@ class Killer:
 
     def __init__(self, targets: Sequence[Point] = ()) -> None:
         self.left, self.passed = list(targets), list[Point]()
+        self.dead = False
         self.who = ""  # whose transactions those are that come next; nobody's are no points
         self._count: Counter[tuple[str, str, str]] = Counter()
         self._within_step = False
@@ -54,20 +56,28 @@ class Killer:
         self._pass(kind, step, phase)
 
     def _pass(self, *where: str) -> None:
+        self._stay_dead()
         kind, step, phase = where
         self._count[kind, step, phase] += 1
         point = (kind, step, phase, self._count[kind, step, phase])
         self.passed.append(point)
         if self.left and self.left[0] == point:
             self.left.pop(0)
+            self.dead = True
+            raise Killed
+
+    def _stay_dead(self) -> None:
+        """What else runs in the process is gone with it."""
+        if self.dead:
             raise Killed
 
     def watch(self, cluster: InProcessCluster) -> None:
-        """From now on the cluster's transactions are points."""
-        self._within_step = False
+        """From now on the cluster's transactions are points: it is a new process."""
+        self._within_step = self.dead = False
         real = cluster.store.write
 
         async def write(work: Callable[[Connection], Any]) -> Any:
+            self._stay_dead()
             if self._within_step or not self.who:
                 return await real(work)
 
@@ -103,7 +113,10 @@ class World:
     def cluster(self, killer: Killer) -> tuple[InProcessCluster, Any]:
         """A new process on it, and its backend."""
         backend = self.flaws.put_into(self.storage.backend())
-        return InProcessCluster(self.settings, {SERVICE: backend}, checkpoint=killer.checkpoint), backend
+        exports = {SERVICE: [self.flaws.put_into_export(MemoryExport(self.storage.consumers))]}
+        return InProcessCluster(
+            self.settings, {SERVICE: backend}, checkpoint=killer.checkpoint, exports=exports
+        ), backend
 
     def copied(self, directory: Path, script: Script) -> World:
         """The same for a play of its own."""
@@ -121,8 +134,8 @@ class World:
 
 
 async def prepared(name: str, directory: Path, *, files: bool) -> World:
-    """A world with `nothing`, a `volume`, a `snapshot` of an earlier content of it, an `orphan`, or a `stray`: an
-    object whose row says that it is nowhere."""
+    """A world with what the requests `BEFORE` of the name make (a `snapshot` is of an earlier content of its volume),
+    with `nothing`, an `orphan`, or a `stray`: an object whose row says that it is nowhere."""
     directory.mkdir()
     (directory / "first-pool").mkdir()
     world = World(directory, InFiles(directory / "first-pool") if files else InMemory())
@@ -131,13 +144,12 @@ async def prepared(name: str, directory: Path, *, files: bool) -> World:
         bench = Bench(cluster, backend)
         kind = {"id": TYPE, "name": "__DEFAULT__", "is_public": True, "extra_specs": {}, "created_at": stamp(0)}
         await cluster.store.write(lambda db: db.execute(insert(VolumeType).values(**kind)) and None)
-        requests: list[Request] = {"volume": [create()], "snapshot": [create(), take]}.get(name, [])
-        for number, request in enumerate(requests):
+        for number, request in enumerate(BEFORE.get(name, ())):
             await cluster.store.write(lambda db, work=request: work(db, cluster) and None)
             await cluster.settle()
             for key in world.storage.objects().keys() - world.marks.keys():
                 world.marks[key] = FIRST
-            world.write(next(key for key in world.marks if key[1] == V1), (FIRST, SECOND)[number])
+            world.write(next(key for key in world.marks if key[1] == V1), (FIRST, SECOND)[min(number, 1)])
         if name in ("orphan", "stray"):
             if name == "stray":
                 await bench.create_row(V1, host=None, status="error")
@@ -165,6 +177,8 @@ async def play(world: World, script: Script, targets: Sequence[Point], check: Ch
             if asked:
                 await _make_due(cluster)
             killer.watch(cluster)
+            # One operation at a time, so that every run passes the same points in the same order.
+            cluster.conductor._places = asyncio.Semaphore(1)
             killer.who = "conductor" if asked else "request"
             try:
                 if not asked:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from actors.in_process import InProcessCluster
+from cluster.attachments import actions, connections
+from cluster.attachments import intents as attachments
 from cluster.caller import Caller
 from cluster.outside import Outside
 from cluster.reconcile import intents as orphans
@@ -19,7 +21,8 @@ from cluster.volumes.intents import NewVolume
 from drivers.vocabulary import BackendUnavailableError, FinalError, NoSpaceError, ObjectKind, UncertainError
 from tests.unit.flows.crash_storage import Fault, Key
 
-V1, V2, S1 = (f"00000000-0000-4000-8000-{number:012d}" for number in (1, 2, 3))
+V1, V2, S1, A1 = (f"00000000-0000-4000-8000-{number:012d}" for number in (1, 2, 3, 4))
+OLDER_1, OLDER_2 = (connections.connection_of(V1, f"host:n{number}") for number in (1, 2))
 VOLUME_1, VOLUME_2 = (ObjectKind.VOLUME, V1), (ObjectKind.VOLUME, V2)
 SNAPSHOT_1 = (ObjectKind.SNAPSHOT, S1)
 CALLER = Caller(user_id="u", project_id="p", request_id="req-1", is_admin=True)
@@ -45,6 +48,10 @@ def take(db: Connection, on: InProcessCluster) -> None:
 
 def _extend(db: Connection, on: InProcessCluster) -> None:
     intents.extend(db, on.settings, on.outside, CALLER, V1, 4)
+
+
+def _extend_attached(db: Connection, on: InProcessCluster) -> None:
+    intents.extend(db, on.settings, on.outside, CALLER, V1, 4, in_use=True)
 
 
 def _delete(db: Connection, on: InProcessCluster) -> None:
@@ -75,11 +82,53 @@ def _reset_snapshot(db: Connection, on: InProcessCluster) -> None:
     snapshots.reset_status(db, on.outside, CALLER, S1, "error")
 
 
+def _attach(db: Connection, on: InProcessCluster) -> None:
+    attachments.reserve(db, _named(on, A1), CALLER, V1, connector={"host": "n1"})
+
+
+def _complete(db: Connection, on: InProcessCluster) -> None:
+    attachments.complete(db, on.outside, CALLER, A1)
+
+
+def _connect(host: str) -> Request:
+    return lambda db, on: attachments.connect(db, on.outside, CALLER, A1, {"host": host})
+
+
+def _disconnect(db: Connection, on: InProcessCluster) -> None:
+    attachments.disconnect(db, on.outside, CALLER, A1)
+
+
+def _initialize(host: str) -> Request:
+    return lambda db, on: actions.initialize(db, on.outside, CALLER, V1, {"host": host})
+
+
+def _terminate(db: Connection, on: InProcessCluster) -> None:
+    actions.terminate(db, on.outside, CALLER, V1, {"host": "n1"})
+
+
+def _attach_older(db: Connection, on: InProcessCluster) -> None:
+    actions.attach(db, _named(on, A1), CALLER, V1, instance_id="i", host_name=None, mountpoint="/dev/vdb")
+
+
+def _detach_older(db: Connection, on: InProcessCluster) -> None:
+    actions.detach(db, on.outside, CALLER, V1)
+
+
+BEFORE: Mapping[str, Sequence[Request]] = {
+    "volume": (create(),),
+    "snapshot": (create(), take),
+    "attached": (create(), _attach, _complete),
+    "exported": (create(), _initialize("n1")),
+    "older": (create(), _initialize("n1"), _initialize("n2"), _attach_older),
+}
+
+
 @dataclass(frozen=True)
 class Script:
     """`before` names what is there (see `crash_play.prepared`). When `request` is over, `left` are the objects with
-    their GiB, `rows` the statuses, `told` the resources that a message is about, in an operation that is `outcome`.
-    `copies`: which object the request makes from which."""
+    their GiB, `rows` the statuses (of an attachment: its attach status), `told` the resources that a message is about,
+    in `operations` that are all `outcome`. `lets_in`: who is let in then, host by connection. `copies`: which object
+    the request makes from which."""
 
     before: str
     request: Request
@@ -89,6 +138,8 @@ class Script:
     told: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     copies: Mapping[Key, Key] = field(default_factory=dict)
+    lets_in: Mapping[str, str] = field(default_factory=dict)
+    operations: int = 1
 
 
 def _refuses() -> Exception:
@@ -118,6 +169,15 @@ _CLONE = Script(
 )  # fmt: skip
 _EXTEND = Script("volume", _extend, {VOLUME_1: 4}, _WHOLE)
 _TAKE = Script("volume", take, _BOTH, _WHOLES, copies={SNAPSHOT_1: VOLUME_1})
+_ATTACHING = {V1: "attaching", A1: "attaching"}
+_ATTACHED = {V1: "in-use", A1: "attached"}
+_UNATTACHED = {V1: "available", A1: "error_attaching"}
+_UNDETACHED = {V1: "in-use", A1: "error_detaching"}
+_ATTACH = Script("volume", _attach, _ONE, _ATTACHING, lets_in={A1: "n1"})
+_ATTACH_FAILS = Script("volume", _attach, _ONE, _UNATTACHED, **_FAILS, faults=(Fault("ensure_connection", _refuses),))
+_ATTACH_AGAIN = Script("attached", _connect("n1"), _ONE, _ATTACHED, lets_in={A1: "n1"})
+_ATTACH_ANEW = Script("attached", _connect("n2"), _ONE, _ATTACHING, lets_in={A1: "n2"})
+_DETACH = Script("attached", _disconnect, _ONE, _WHOLE)
 _RESET = Script("volume", _reset, _ONE, {V1: "error"}, told=(V1,))
 _RESET_SNAPSHOT = Script("snapshot", _reset_snapshot, _BOTH, {V1: "available", S1: "error"}, told=(S1,))
 
@@ -197,6 +257,40 @@ SCRIPTS: Mapping[str, Script] = {
         "orphan", _delete_orphan, _ONE, {}, outcome="failed", faults=(Fault("ensure_volume_absent", _refuses),)
     ),
     "stray-delete": Script("stray", _delete_orphan, {}, {V1: "error"}),
+    "attach": _ATTACH,
+    "attach-uncertain": replace(_ATTACH, faults=(Fault("ensure_connection", _silent, 1, True),)),
+    "attach-fails": _ATTACH_FAILS,
+    "attach-fails-open": replace(
+        _ATTACH_FAILS,
+        faults=(
+            Fault("ensure_connection", _refuses, after_effect=True),
+            Fault("ensure_connection_absent", _silent, 1, True),
+        ),
+    ),
+    "attach-anew": _ATTACH_ANEW,
+    "attach-anew-fails": replace(_ATTACH_FAILS, before="attached", request=_connect("n2")),
+    "attach-again": _ATTACH_AGAIN,
+    "attach-again-fails": replace(_ATTACH_AGAIN, **_FAILS, faults=(Fault("ensure_connection", _refuses),)),
+    "detach": _DETACH,
+    "detach-uncertain": replace(_DETACH, faults=(Fault("ensure_connection_absent", _silent, 1, True),)),
+    "detach-fails": Script(
+        "attached", _disconnect, _ONE, _UNDETACHED,
+        **_FAILS, faults=(Fault("ensure_connection_absent", _refuses),), lets_in={A1: "n1"},
+    ),
+    "extend-attached": Script(
+        "attached", _extend_attached, {VOLUME_1: 4}, _ATTACHED, faults=(Fault("resized", _away, 1),), lets_in={A1: "n1"}
+    ),
+    "terminate-older": Script("older", _terminate, _ONE, _ATTACHED, lets_in={OLDER_2: "n2"}),
+    "detach-older": Script("older", _detach_older, _ONE, _WHOLE, operations=2),
+    "detach-older-fails": Script(
+        "older", _detach_older, _ONE, _UNDETACHED, outcome="failed", told=(V1, V1), operations=2,
+        faults=(Fault("ensure_connection_absent", _refuses),), lets_in={OLDER_1: "n1", OLDER_2: "n2"},
+    ),
+    "delete-exported": Script("exported", _delete, {}, {}),
+    "delete-exported-fails": Script(
+        "exported", _delete, _ONE, {V1: "error_deleting"},
+        **_FAILS, faults=(Fault("ensure_connection_absent", _refuses),), lets_in={OLDER_1: "n1"},
+    ),
     "reset": _RESET,
     "reset-again": replace(_RESET, faults=(Fault("inventory", _silent, 1),)),
     "reset-unseen": replace(_RESET, outcome="failed", faults=(Fault("inventory", _silent),)),

@@ -1,6 +1,7 @@
 """Storage whose content outlives a killed process: in memory, and the reflink driver's files in a plain directory.
 
-Content is looked at past the backend, as the user of an attached volume sees it.
+Content is looked at past the backend, as the user of an attached volume sees it. Whom an export lets in outlives the
+process too: it is kept by what serves the volume (a kernel, a daemon).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 from drivers.memory import BLOCK_BYTES, MemoryBackend, MemoryStore, _Block
 from drivers.reflink.backend import ReflinkBackend
 from drivers.vocabulary import GIB, ObjectKind, Observed
+from tests.unit.attachments.memory_export import ExportStore, MemoryExport, PathBackend
 
 POOL = "memory"
 Key = tuple[ObjectKind, str]
@@ -24,10 +26,13 @@ _CALLS = (
     "ensure_volume", "ensure_volume_from_snapshot", "ensure_volume_from_volume", "ensure_volume_absent", "ensure_size",
     "ensure_snapshot", "ensure_snapshot_absent", "inventory",
 )  # fmt: skip
+_EXPORT_CALLS = ("ensure_connection", "ensure_connection_absent", "resized")
 
 
 class Storage(Protocol):
-    """One pool, named POOL."""
+    """One pool, named POOL, and the `consumers` that its one export lets in."""
+
+    consumers: ExportStore
 
     def backend(self) -> Any:
         """A driver on it, as a new process makes one."""
@@ -55,9 +60,10 @@ class InMemory:
     """The in-memory driver."""
 
     store: MemoryStore = field(default_factory=lambda: MemoryBackend({POOL: 100 * GIB}).store)
+    consumers: ExportStore = field(default_factory=ExportStore)
 
     def backend(self) -> Any:
-        return MemoryBackend(store=self.store)
+        return PathBackend(store=self.store)
 
     def objects(self) -> dict[Key, int]:
         return {key: found.size_bytes for key, found in self.store.pool(POOL).objects.items()}
@@ -74,7 +80,7 @@ class InMemory:
         return (bytes(BLOCK_BYTES) if block is None else block.content)[start : start + length_bytes]
 
     def copied(self, directory: Path) -> Storage:
-        return InMemory(copy.deepcopy(self.store))
+        return InMemory(copy.deepcopy(self.store), copy.deepcopy(self.consumers))
 
 
 @dataclass
@@ -82,6 +88,7 @@ class InFiles:
     """The reflink driver in a directory of whatever file system the tests run on."""
 
     directory: Path
+    consumers: ExportStore = field(default_factory=ExportStore)
 
     def backend(self) -> Any:
         return ReflinkBackend(self.directory, POOL)
@@ -105,7 +112,7 @@ class InFiles:
     def copied(self, directory: Path) -> Storage:
         to = directory / "pool"
         subprocess.run(["cp", "-a", "--sparse=always", self.directory, to], check=True)
-        return InFiles(to)
+        return InFiles(to, copy.deepcopy(self.consumers))
 
     def _path(self, key: Key) -> Path:
         kind, object_id = key
@@ -114,8 +121,9 @@ class InFiles:
 
 @dataclass
 class Fault:
-    """What the storage does to the first `times` calls of a driver method: raise `error`; with `after_effect` once it
-    has done what was asked. It is the storage's, so that a restart of the process does not end it."""
+    """What the storage does to the first `times` calls of a method of its driver or export: raise `error`; with
+    `after_effect` once it has done what was asked. It is the storage's, so that a restart of the process does not end
+    it."""
 
     method: str
     error: Callable[[], Exception]
@@ -136,9 +144,17 @@ class Flaws:
 
     def put_into(self, backend: Any) -> Any:
         """The same backend, with the faults."""
-        for method in _CALLS:
-            setattr(backend, method, self._flawed(method, getattr(backend, method)))
-        return backend
+        return self._put(backend, _CALLS)
+
+    def put_into_export(self, export: MemoryExport) -> MemoryExport:
+        """The same export, with the faults."""
+        self._put(export, _EXPORT_CALLS)
+        return export
+
+    def _put(self, part: Any, methods: Sequence[str]) -> Any:
+        for method in methods:
+            setattr(part, method, self._flawed(method, getattr(part, method)))
+        return part
 
     def _flawed(self, method: str, real: Callable[..., Any]) -> Callable[..., Any]:
         async def call(*args: Any) -> Any:

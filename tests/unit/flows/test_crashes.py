@@ -136,6 +136,7 @@ async def test_a_request_that_was_not_committed_has_not_happened(scenes: Scenes,
         await play(world, script, [("request", "write", "undone", 1)])
         assert await records(world) == before
         assert world.storage.objects() == template.storage.objects()
+        assert world.storage.consumers == template.storage.consumers
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -153,6 +153,7 @@ PROMISES = {
     "capabilities": {"/capabilities/{host}"},
     "os-quota-class-sets": {"/os-quota-class-sets/{class_name}"},
     "os-quota-sets": {"/os-quota-sets/{quota_project_id}"},
+    "qos-specs": {"/qos-specs/{qos_id}/associations"},
     "scheduler-stats": {"/scheduler-stats/get_pools"},
     "os-services": {"/os-services"},
     "os-snapshot-actions": {"/snapshots/{snapshot_id} os-update_snapshot_status"},

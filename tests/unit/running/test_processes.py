@@ -31,6 +31,17 @@ def test_processes_are_found_by_their_mark_and_ended() -> None:
     assert not processes.is_alive(other.pid)
 
 
+def test_a_program_that_is_spared_goes_on() -> None:
+    ours = sleeper("unit-spared")
+    try:
+        (found,) = processes.of_instance("unit-spared")
+        assert processes.stop("unit-spared", first=(), spare=(found.name,)) == []
+        assert processes.is_alive(ours.pid)
+    finally:
+        ours.kill()
+        ours.wait()
+
+
 def test_a_number_used_again_is_another_process() -> None:
     mine = processes.started_at(os.getpid())
     assert mine.isdigit()

@@ -1,0 +1,186 @@
+"""The consumer's side: devices and file systems of claims, with real loop devices, mkfs, and mount. Needs root."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drivers.attach import clearing, devices, filesystems
+from drivers.attach.clearing import mount_point
+from drivers.attach.filesystems import (
+    AttachError,
+    BlankDeviceError,
+    BusyError,
+    ForeignDataError,
+    ensure_mounted,
+    ensure_unmounted,
+    is_mounted,
+    kind_of,
+)
+from drivers.exports import loop_device
+from drivers.vocabulary import AccessMode
+
+RW, RO = AccessMode.READ_WRITE, AccessMode.READ_ONLY
+_VOLUME_BYTES = 512 << 20  # mkfs.xfs wants 300 MiB
+
+
+class Node:
+    """A node's directory, a volume's file, and one claim on it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.claim = str(uuid.uuid4())
+        self.file = directory / "volume"
+        with self.file.open("wb") as stream:
+            stream.truncate(_VOLUME_BYTES)
+        self.place = mount_point(directory, self.claim)
+
+    def device(self, mode: AccessMode = RW) -> Path:
+        return devices.ensure(self.claim, "local", {"device_path": str(self.file)}, mode)
+
+    def loops(self) -> list[str]:
+        """Loop devices over anything of this node."""
+        return [one.backing for one in loop_device.bound() if one.backing.startswith(str(self.directory))]
+
+    def leave(self) -> None:
+        ensure_unmounted(self.place)
+        devices.ensure_absent(self.claim)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    found = Node(tmp_path)
+    yield found
+    found.leave()
+    assert found.loops() == []
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+def test_a_blank_volume_gets_a_file_system_and_keeps_what_is_written(node: Node, kind: str) -> None:
+    device = node.device()
+    assert kind_of(device) is None
+    ensure_mounted(device, node.place, RW, kind)
+    (node.place / "text").write_text(kind)
+    node.leave()
+    assert (node.loops(), node.place.exists()) == ([], False)
+    device = node.device()
+    assert kind_of(device) == kind
+    ensure_mounted(device, node.place, RW, "ext4")
+    assert (node.place / "text").read_text() == kind
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+def test_read_only_is_kept_by_the_device_and_the_mount(node: Node, kind: str) -> None:
+    ensure_mounted(node.device(), node.place, RW, kind)
+    (node.place / "text").write_text("kept")
+    node.leave()
+    before = node.file.read_bytes()
+    device = node.device(RO)
+    ensure_mounted(device, node.place, RO, None)
+    assert (node.place / "text").read_text() == "kept"
+    with pytest.raises(OSError, match="Read-only file system"):
+        (node.place / "text").write_text("changed")
+    assert Path(f"/sys/block/{device.name}/ro").read_text() == "1\n"
+    node.leave()
+    assert node.file.read_bytes() == before
+
+
+def test_a_blank_volume_is_not_formatted_for_a_reader(node: Node) -> None:
+    with pytest.raises(BlankDeviceError, match="the volume is empty"):
+        ensure_mounted(node.device(RO), node.place, RO, "ext4")
+    with pytest.raises(BlankDeviceError, match="the volume is empty"):
+        ensure_mounted(node.device(), node.place, RW, None)
+    assert not node.file.read_bytes().strip(b"\0")
+
+
+@pytest.mark.parametrize("offset", [0, 700, _VOLUME_BYTES // 2, _VOLUME_BYTES - 4096], ids=str)
+def test_data_without_a_file_system_is_refused_and_untouched(node: Node, offset: int) -> None:
+    with node.file.open("r+b") as stream:
+        stream.seek(offset)
+        stream.write(b"a database's own format")
+    before = node.file.read_bytes()
+    with pytest.raises(ForeignDataError, match="to keep it"):
+        ensure_mounted(node.device(), node.place, RW, "ext4")
+    assert node.file.read_bytes() == before
+
+
+def test_what_is_no_file_system_of_ours_is_refused_and_untouched(node: Node) -> None:
+    subprocess.run(["mkswap", "-q", str(node.file)], check=True)
+    before = node.file.read_bytes()
+    with pytest.raises(ForeignDataError, match="swap"):
+        ensure_mounted(node.device(), node.place, RW, "ext4")
+    assert node.file.read_bytes() == before
+
+
+def test_a_partition_table_is_refused_and_untouched(node: Node) -> None:
+    with node.file.open("r+b") as stream:  # one entry of type Linux, and the signature
+        stream.seek(446)
+        stream.write(struct.pack("<B3sB3sII", 0, b"\0\x20\x21", 0x83, b"\0\0\0", 2048, 2048))
+        stream.seek(510)
+        stream.write(b"\x55\xaa")
+    before = node.file.read_bytes()
+    with pytest.raises(ForeignDataError):
+        ensure_mounted(node.device(), node.place, RW, "ext4")
+    assert node.file.read_bytes() == before
+
+
+def test_an_unknown_file_system_is_not_made(node: Node) -> None:
+    with pytest.raises(AttachError, match="choose ext4"):
+        ensure_mounted(node.device(), node.place, RW, "vfat")
+
+
+def test_every_step_can_be_repeated(node: Node) -> None:
+    found = {node.device() for _ in range(3)}
+    assert len(found) == 1 == len(node.loops())
+    [device] = found
+    for _ in range(3):
+        ensure_mounted(device, node.place, RW, "ext4")
+    mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {node.place} " in line]
+    assert len(mounts) == 1
+    for _ in range(3):
+        node.leave()
+
+
+def test_a_busy_mount_stays_and_says_which_process_it_is(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filesystems, "_UNMOUNT_SECONDS", 0.3)
+    ensure_mounted(node.device(), node.place, RW, "ext4")
+    told = "import sys, time; file = open(sys.argv[1], 'w'); print(1, flush=True); time.sleep(60)"
+    user = subprocess.Popen([sys.executable, "-c", told, str(node.place / "open")], stdout=subprocess.PIPE)
+    assert user.stdout is not None
+    user.stdout.readline()
+    with pytest.raises(BusyError, match=f"process {user.pid}; close them"):
+        ensure_unmounted(node.place)
+    assert is_mounted(node.place)
+    user.kill()
+    user.wait()
+    user.stdout.close()
+    ensure_unmounted(node.place)
+    assert not is_mounted(node.place)
+
+
+def test_what_a_claim_left_is_cleared_by_its_file_alone(node: Node) -> None:
+    ensure_mounted(node.device(), node.place, RW, "ext4")
+    (node.directory / "claims").mkdir()
+    (node.directory / "claims" / f"{node.claim}.json").write_text("{}")
+    assert clearing.clear(node.directory) == []
+    assert (node.loops(), is_mounted(node.place)) == ([], False)
+    assert clearing.clear(node.directory) == []
+
+
+def test_another_claims_device_is_left_alone(node: Node) -> None:
+    node.device()
+    devices.ensure_absent(str(uuid.uuid4()))
+    assert node.loops() == [str(node.file)]
+
+
+@pytest.mark.parametrize("kind", ["iscsi", "nbd"])
+def test_other_exports_are_refused_in_words(node: Node, kind: str) -> None:
+    with pytest.raises(AttachError, match="locality"):
+        devices.ensure(node.claim, kind, {}, RW)
