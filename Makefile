@@ -10,7 +10,7 @@ FIRST ?= 0
 ONLY ?=
 MINUTES ?= 10
 
-.PHONY: help setup run test check bench simulate chaos lock packages openapi
+.PHONY: help setup run test test-computing test-cluster check bench simulate chaos lock packages openapi
 
 help:
 	@echo 'make setup   a virtual environment in $(VENV) with the locked packages (Python >= 3.11; PYTHON=… picks one)'
@@ -37,10 +37,16 @@ run: setup
 packages:
 	@.ci/ensure_packages tests/debian-packages.txt
 
+# The tests of several nodes mostly wait for cut links, so they run beside those that compute.
 test: setup packages
-	$(BIN)/python -m pytest tests/unit tests/conformance tests/simulation $(ARGS)
-	$(BIN)/python -m pytest tests/cluster $(ARGS)
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-computing test-cluster
 	$(BIN)/python -m pytest tests/integration $(ARGS)
+
+test-computing:
+	$(BIN)/python -m pytest tests/unit tests/conformance tests/simulation $(ARGS)
+
+test-cluster:
+	$(BIN)/python -m pytest tests/cluster $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .
