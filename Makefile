@@ -39,7 +39,8 @@ packages:
 
 # The tests of several nodes mostly wait for cut links, so they run beside those that compute.
 test: setup packages
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-computing test-cluster
+	@echo 'unit, conformance, simulation and cluster tests: some ten minutes, and each half tells when it is done'
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-computing test-cluster
 	$(BIN)/python -m pytest tests/integration $(ARGS)
 
 test-computing:
