@@ -10,7 +10,7 @@ FIRST ?= 0
 ONLY ?=
 MINUTES ?= 10
 
-.PHONY: help setup run test check bench simulate chaos lock packages openapi
+.PHONY: help setup run test test-computing test-cluster test-clients test-rest test-fences check bench simulate chaos lock packages openapi
 
 help:
 	@echo 'make setup   a virtual environment in $(VENV) with the locked packages (Python >= 3.11; PYTHON=… picks one)'
@@ -37,10 +37,32 @@ run: setup
 packages:
 	@.ci/ensure_packages tests/debian-packages.txt
 
+# Two at a time where they do not disturb each other, in this order; then those that need the machine for themselves.
+# Files of tests/integration that are in no list belong to the rest, so none is forgotten.
+CLIENTS := $(addprefix tests/integration/test_,openstack_cli.py cinderclient.py sdk.py wire.py fuzz.py bytes.py)
+FENCES := tests/integration/test_fences.py
+ALONE := $(addprefix tests/integration/test_,restart.py chaos.py)
+REST := $(filter-out $(CLIENTS) $(FENCES) $(ALONE),$(wildcard tests/integration/test_*.py))
+
 test: setup packages
+	@echo 'half an hour: computing, cluster, clients, rest and fences two at a time (each says how it went when it is done)'
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-computing test-cluster test-clients test-rest test-fences
+	$(BIN)/python -m pytest $(ALONE) $(ARGS)
+
+test-computing:
 	$(BIN)/python -m pytest tests/unit tests/conformance tests/simulation $(ARGS)
+
+test-cluster:
 	$(BIN)/python -m pytest tests/cluster $(ARGS)
-	$(BIN)/python -m pytest tests/integration $(ARGS)
+
+test-clients:
+	$(BIN)/python -m pytest $(CLIENTS) $(ARGS)
+
+test-rest:
+	$(BIN)/python -m pytest $(REST) $(ARGS)
+
+test-fences:
+	$(BIN)/python -m pytest $(FENCES) $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .

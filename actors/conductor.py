@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from actors import ray_port
-from actors.instance import mark_of
+from actors.instance import machine_mark_of
 from actors.liveness import beat, or_end, watch
 
 
@@ -38,7 +38,7 @@ class ConductorActor:
                 settings=settings,
                 ports=RayPorts(settings.timing.driver_call),
             )
-            holder = f"{mark_of(settings.state_dir)}/{ray_port.own_actor_id()}"
+            holder = f"{machine_mark_of(settings.state_dir)}{ray_port.own_actor_id()}"
             self._context = context
             self._conductor = Conductor(context, FLOWS, holder=holder)
             lost = LostNodes(context.store, context.outside, self._conductor.wake)

@@ -6,10 +6,10 @@ beyond that there are three ways to show life:
 
     beat     actors touch a file of their own every second from their event loop (`actors.liveness.beat`)
     greeting GCS and raylet speak HTTP/2, where the server greets whoever connects and greets first
-    answer   the API has to answer with anything but 5xx
+    answer   the ingress has to answer with anything, the API with anything but 5xx
 
-Times are of a monotonic clock. Who looks may be held up itself: after a gap between two looks all patience begins anew.
-No Ray here.
+Times are of a monotonic clock. Who looks may be held up itself, by a busy machine or by the disk on which the beats
+are: after a gap between two looks, and while that disk takes no file at once, all patience begins anew. No Ray here.
 """
 
 from __future__ import annotations
@@ -19,22 +19,27 @@ import http.client
 import signal
 import socket
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterator
 
 from actors import processes
 from actors.instance import Instance
-from actors.liveness import beats
+from actors.liveness import beats, try_beat
 from actors.node_environment import GCS, NODE_MANAGER
 from actors.processes import Process
 
 LOOK_SECONDS = 2.0
-HUNG_SECONDS = 15.0
+HUNG_SECONDS = 15.0  # the default of the setting timing.hung
 # After eight seconds the GCS takes a silent raylet for dead anyway, and a GCS is back in two.
 DAEMON_HUNG_SECONDS = 8.0
 # For an actor that has not beaten yet: it is being made.
 BORN_SECONDS = 60.0
-_GAP_SECONDS = 8.0
+_GAP_SECONDS = 5.0
 _PROBE_SECONDS = 1.5
+_ANSWER_SECONDS = 5.0
+_QUICK_SECONDS = 1.0
+# A loaded API answers late and a Serve that comes up says 503: that is no reason to begin all over.
+_API_TIMES = 4
 _MOST_PATIENCE = 3  # doublings
 _ACTORS = ("ray::ConductorActor", "ray::SchedulerActor", "ray::VolumeActor")
 _DAEMONS = {"gcs_server": GCS, "raylet": NODE_MANAGER}
@@ -61,6 +66,12 @@ class Patience:
             return 0.0
         return now - since
 
+    def keep(self, pids: Collection[int]) -> None:
+        """Know nothing of processes that are gone: their numbers are given to others."""
+        for key in [*self._seen]:
+            if isinstance(key, tuple) and key[1] not in pids:
+                del self._seen[key]
+
     def forget(self) -> None:
         """Begin anew."""
         self._seen.clear()
@@ -68,7 +79,8 @@ class Patience:
 
 class Hangs:
     """Of one node of an instance, whose Ray has come up. `address` is where GCS and raylet listen, `api_port` is the
-    API's port on loopback where there is one."""
+    API's port on loopback where there is one, `hung_seconds` is how long a silent actor or a stopped process is waited
+    for."""
 
     def __init__(
         self,
@@ -76,12 +88,15 @@ class Hangs:
         address: str,
         api_port: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        hung_seconds: float = HUNG_SECONDS,
     ) -> None:
         self._instance, self._address, self._api_port, self._clock = instance, address, api_port, clock
+        self._hung = hung_seconds
         self._patience = Patience(clock)
-        self._looked_at = clock()
-        self._answers = 0
-        self._strikes = 0
+        self._looked_at = self._done_at = clock()
+        self._answers = {"ingress": 0, "api": 0}
+        self._strikes = {"ingress": 0, "api": 0}
+        self._never_born: Counter[str] = Counter()
 
     def end(self, *, serving: bool) -> list[Process]:
         """Kill those that are hung; return them. Nothing between two looks. `serving`: the API has to answer."""
@@ -95,21 +110,28 @@ class Hangs:
         now = self._clock()
         if now - self._looked_at < LOOK_SECONDS:
             return []
-        if now - self._looked_at > _GAP_SECONDS:
+        if now - self._done_at > _GAP_SECONDS or not self._beats_can_be_written():
             self._patience.forget()
         self._looked_at = now
         there = processes.of_instance(self._instance.mark)
-        return [
+        self._patience.keep({process.pid for process in there})
+        found = [
             *self._stopped(there),
             *self._daemons(there),
             *self._actors(there),
             *(self._serve(there, self._api_port) if serving and self._api_port is not None else ()),
         ]
+        self._done_at = self._clock()
+        return found
+
+    def _beats_can_be_written(self) -> bool:
+        began = time.monotonic()
+        return try_beat(self._instance.state_dir) and time.monotonic() - began < _QUICK_SECONDS
 
     def _stopped(self, there: list[Process]) -> Iterator[Process]:
         for process in there:
             sign = None if processes.is_stopped(process.pid) else self._clock()
-            if self._patience.silent(("stopped", process.pid), sign) > HUNG_SECONDS:
+            if self._patience.silent(("stopped", process.pid), sign) > self._hung:
                 yield process
 
     def _daemons(self, there: list[Process]) -> Iterator[Process]:
@@ -127,19 +149,27 @@ class Hangs:
         for process in there:
             if process.name.startswith(_ACTORS):
                 beat = last.get(process.pid)
-                allowed = BORN_SECONDS if beat is None else HUNG_SECONDS
-                if self._patience.silent(("actor", process.pid), beat) > allowed:
+                if beat is not None:
+                    del self._never_born[process.name]
+                # Each time longer for one that is being made: it may just need that long here.
+                born = BORN_SECONDS * 2 ** min(self._never_born[process.name], _MOST_PATIENCE)
+                if self._patience.silent(("actor", process.pid), beat) > (born if beat is None else self._hung):
+                    self._never_born[process.name] += beat is None
                     yield process
 
     def _serve(self, there: list[Process], port: int) -> Iterator[Process]:
-        if answers_http("127.0.0.1", port):
-            self._answers, self._strikes = self._answers + 1, 0
-        # Longer after each strike: on a busy machine Serve takes its time to come up, and must not be hindered.
-        allowed = HUNG_SECONDS * 2 ** min(self._strikes, _MOST_PATIENCE)
-        if self._patience.silent("api", (self._answers, self._strikes)) > allowed:
-            names = _SERVE if self._strikes % 2 else _INGRESS
-            self._strikes += 1
-            yield from (process for process in there if process.name.startswith(names))
+        status = http_status("127.0.0.1", port)
+        for what, lives, names, times in (
+            ("ingress", status is not None, _INGRESS, 1),
+            ("api", status is not None and status < 500, _SERVE, _API_TIMES),
+        ):
+            if lives:
+                self._answers[what], self._strikes[what] = self._answers[what] + 1, 0
+            # Longer after each strike: on a busy machine Serve takes its time to come up, and must not be hindered.
+            allowed = self._hung * times * 2 ** min(self._strikes[what], _MOST_PATIENCE)
+            if self._patience.silent(what, (self._answers[what], self._strikes[what])) > allowed:
+                self._strikes[what] += 1
+                yield from (process for process in there if process.name.startswith(names))
 
 
 def greets_http2(host: str, port: int) -> bool:
@@ -150,13 +180,13 @@ def greets_http2(host: str, port: int) -> bool:
     return False
 
 
-def answers_http(host: str, port: int) -> bool:
-    """Whether `GET /` is answered with anything but 5xx."""
-    connection = http.client.HTTPConnection(host, port, timeout=_PROBE_SECONDS)
+def http_status(host: str, port: int) -> int | None:
+    """The status with which `GET /` is answered; None when it is not."""
+    connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
     try:
         connection.request("GET", "/")
-        return connection.getresponse().status < 500
+        return connection.getresponse().status
     except (OSError, http.client.HTTPException):
-        return False
+        return None
     finally:
         connection.close()

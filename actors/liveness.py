@@ -47,16 +47,23 @@ def watch(loop: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
 async def beat(state_dir: Path) -> None:
     """Show until cancelled that this process's event loop turns: touch the file `run/beats/PID` every second.
 
-    A disk that does not take it is waited for; the next beat tries again.
+    A disk that does not take it is waited for; the next beat tries again. (Whoever looks tries the disk as well.)
     """
-    path = _beats(state_dir) / str(os.getpid())
     while True:
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.touch()
-        except OSError as error:
-            log.warning("actor.no_beat", path=str(path), error=str(error))
+        try_beat(state_dir)
         await asyncio.sleep(BEAT_SECONDS)
+
+
+def try_beat(state_dir: Path) -> bool:
+    """Touch this process's file; return whether the disk took it."""
+    path = _beats(state_dir) / str(os.getpid())
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        log.warning("actor.no_beat", path=str(path), error=str(error))
+        return False
+    return True
 
 
 def beats(state_dir: Path, living: Collection[int]) -> dict[int, int]:

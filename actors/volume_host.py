@@ -86,13 +86,16 @@ class VolumeHost:
 
     async def serve(self) -> None:
         """Open the storage (again and again if need be) and report, until cancelled; no driver's failure ends it.
-        Raises LeaseLostError, with the storage closed."""
+        Raises LeaseLostError without waiting for what still works on the storage: whoever runs this has to end."""
         try:
             while True:
                 await self.beat()
                 await asyncio.sleep(self._heartbeat if self.may_act else min(_ASK_SECONDS, self._heartbeat))
-        finally:
+        except LeaseLostError:
+            raise
+        except BaseException:
             await self._close()
+            raise
 
     async def call(
         self, method: str, pool: str, args: tuple[Any, ...], *, epoch: int, request_id: str, resource_id: str

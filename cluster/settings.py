@@ -119,6 +119,7 @@ class TimingSettings(_Frozen):
     poll: float = Field(default=1.0, gt=0, le=60)
     reconcile: float = Field(default=30.0, gt=0, le=3600)
     driver_call: float = Field(default=3600.0, gt=0)
+    hung: float = Field(default=15.0, ge=5, le=3600)
     message_life: float = Field(default=30 * 86400.0, gt=0)
     operation_history: float = Field(default=7 * 86400.0, gt=0)
 

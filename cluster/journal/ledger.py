@@ -124,11 +124,13 @@ def write_later(db: Connection, entry: Entry, epoch: int, not_before: float, err
 
 
 def hurry(db: Connection, now: float) -> int:
-    """What waits for its next try is tried at once: somebody came back for whom it may have waited. Return how many.
+    """What waits for its next try because nobody answered is tried at once: somebody came back for whom it may have
+    waited. Return how many.
 
-    Not fenced, because it decides nothing: at worst a try is made that fails again.
+    Not fenced, because it decides nothing: at worst a try is made that fails again. Those that were refused are left to
+    their own time, since their refusals are counted.
     """
-    waiting = (_OP.c.state == OperationState.LIVE, _OP.c.not_before > now, _OP.c.attempts > 0)
+    waiting = (_OP.c.state == OperationState.LIVE, _OP.c.not_before > now, _OP.c.uncertain.is_(True))
     return db.execute(update(_OP).where(*waiting).values(not_before=now)).rowcount
 
 

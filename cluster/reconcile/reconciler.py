@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 
 class Reconciler:
-    """Compares every service that lives with the records, one after another."""
+    """Compares every service that lives with the records, all at the same time."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -48,7 +48,11 @@ class Reconciler:
         uncertain. Raises FencedError, StoreError."""
         alive = self._context.outside.seconds() - self._context.settings.timing.service_down
         services = await self._context.store.read(lambda db: living(db, alive))
-        await asyncio.gather(self._unplaced(epoch), *(self._guarded(service, epoch) for service in sorted(services)))
+        looks = [self._unplaced(epoch), *(self._guarded(service, epoch) for service in sorted(services))]
+        # All of them to their end: one that went on beside the next round would be nobody's.
+        for outcome in await asyncio.gather(*looks, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def _guarded(self, service: str, epoch: int) -> None:
         try:

@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 from sqlalchemy import Connection, func, select
 
-from actors.instance import load_instance, machine_mark_of, mark_of
+from actors.instance import load_instance, machine_mark_of
 from actors.names import CONDUCTOR
 from cluster import logs
 from cluster.journal import lease
@@ -62,7 +62,7 @@ async def expire(settings: Settings) -> None:
     hosts = [f"{settings.host_name}@{backend}" for backend in settings.backends]
     store = open_store(settings.database)
     try:
-        await store.write(lambda db: lease.expire(db, LEASE, mark_of(settings.state_dir)))
+        await store.write(lambda db: lease.expire(db, LEASE, machine_mark_of(settings.state_dir)))
         await store.write(lambda db: leases.expire(db, hosts, machine_mark_of(settings.state_dir)))
     finally:
         await store.close()

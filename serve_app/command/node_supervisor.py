@@ -115,18 +115,18 @@ class NodeSupervisor:
         pause = 1.0
         while True:
             time.sleep(_LOOK_SECONDS)
-            processes.reap()
-            for process in self._node.end_hung():
-                log.warning("join.hung", name=process.name, pid=process.pid)
-            if self._node.lives():
-                pause = 1.0
-                continue
-            if self._run.ready:
-                log.warning("join.node_died")
-                self._began = time.monotonic()
-                self._stage("the node has died, or the head has given it up; joining again")
-            self._run.say("joining again", ready=False)
             try:
+                processes.reap()
+                for process in self._node.end_hung():
+                    log.warning("join.hung", name=process.name, pid=process.pid)
+                if self._node.lives():
+                    pause = 1.0
+                    continue
+                if self._run.ready:
+                    log.warning("join.node_died")
+                    self._began = time.monotonic()
+                    self._stage("the node has died, or the head has given it up; joining again")
+                self._run.say("joining again", ready=False)
                 self._node.stop()
                 self._join()
             except (StartError, OSError) as error:

@@ -47,7 +47,7 @@ class Supervisor:
         self._head = Head(settings, instance)
         self._log = settings.state_dir / "logs" / "ray.log"
         address = ray_address(settings, instance).rpartition(":")[0]
-        self._hangs = Hangs(instance, address, settings.port)
+        self._hangs = Hangs(instance, address, settings.port, hung_seconds=settings.timing.hung)
         self._is_up = False
         self._gcs_tries, self._gcs_at = 0, time.monotonic()
         self._began = self._looked_at = self._seen_at = time.monotonic()

@@ -117,11 +117,11 @@ def serves(cluster: Cluster, cloud: Cloud, *nodes: Node) -> None:
         cloud.delete("volumes", volume)
 
 
-def goes_down(cloud: Cloud, node: Node) -> float:
-    """Seconds until os-services says that it is down."""
-    began = time.monotonic()
-    eventually(lambda: states(cloud)[node.service] == "down", f"{node.service} is down", DOWN_SECONDS)
-    return time.monotonic() - began
+def goes_down(cloud: Cloud, node: Node, since: float) -> float:
+    """Seconds from `since` until os-services says that it is down."""
+    left = since + DOWN_SECONDS - time.monotonic()
+    eventually(lambda: states(cloud)[node.service] == "down", f"{node.service} is down", left)
+    return time.monotonic() - since
 
 
 def comes_up(cloud: Cloud, node: Node, seconds: float = 120) -> float:
@@ -194,7 +194,7 @@ def cut(cluster: Cluster, admin: Cloud) -> Iterator[Cut]:
 
 def test_a_node_that_is_cut_off_is_down_and_its_work_waits(cluster: Cluster, admin: Cloud, cut: Cut) -> None:
     cut.work.begin(admin)
-    note("cut off → service down", goes_down(admin, cut.node))
+    note("cut off → service down", goes_down(admin, cut.node, cut.began))
     cut.work.waits(admin)
     assert cut.node.actor(), "it goes on where nobody hears it"
     serves(cluster, admin, cluster["h1"], cluster["h2"])
@@ -211,9 +211,10 @@ def test_a_node_dies_and_returns(cluster: Cluster, admin: Cloud, cut: Cut) -> No
     node = cluster["h1"]
     work = Work.prepare(cluster, admin, node)
     before = ray_ids(cluster.head)[node.name]
+    killed = time.monotonic()
     node.kill()
     work.begin(admin)
-    note("killed → service down", goes_down(admin, node))
+    note("killed → service down", goes_down(admin, node, killed))
     work.waits(admin)
     serves(cluster, admin, cluster["h2"])
     work.waits(admin)

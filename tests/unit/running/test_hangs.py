@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from actors import hangs, liveness
-from actors.hangs import BORN_SECONDS, HUNG_SECONDS, LOOK_SECONDS, Hangs, Patience, answers_http, greets_http2
+from actors.hangs import BORN_SECONDS, HUNG_SECONDS, LOOK_SECONDS, Hangs, Patience, greets_http2, http_status
 from actors.instance import Instance
 from actors.liveness import beats
 from actors.node_environment import GCS
@@ -67,6 +67,7 @@ def process(instance: Instance, name: str) -> Iterator[int]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody here is slow: who does not answer never will."""
     monkeypatch.setattr(hangs, "_PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(hangs, "_ANSWER_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -177,17 +178,52 @@ def test_a_daemon_that_does_not_greet_is_hung(tmp_path: Path, clock: Clock) -> N
                 assert pass_by(watch, clock, hangs_for) == hung
 
 
-def test_an_ingress_that_does_not_answer_goes_first_and_then_all_of_serve(instance: Instance, clock: Clock) -> None:
+def test_an_ingress_that_does_not_answer_is_hung(instance: Instance, clock: Clock) -> None:
+    with listening(None) as port, process(instance, "haproxy"), process(instance, "ray::ServeReplica:pumice:api"):
+        watch = Hangs(instance, "127.0.0.1", port, clock)
+        assert pass_by(watch, clock, HUNG_SECONDS + 2 * LOOK_SECONDS) == set(), "it need not answer"
+        assert pass_by(watch, clock, HUNG_SECONDS + 2 * LOOK_SECONDS, serving=True) == {"haproxy"}
+        assert pass_by(watch, clock, 2 * HUNG_SECONDS - 2 * LOOK_SECONDS, serving=True) == set(), "it is coming up"
+
+
+def test_an_api_that_says_it_is_not_there_has_more_time_and_then_all_of_serve_goes(
+    instance: Instance, clock: Clock
+) -> None:
     with (
         listening(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n") as port,
         process(instance, "haproxy"),
         process(instance, "ray::ServeReplica:pumice:api"),
     ):
         watch = Hangs(instance, "127.0.0.1", port, clock)
-        assert pass_by(watch, clock, HUNG_SECONDS + 2 * LOOK_SECONDS) == set(), "it need not answer"
-        assert pass_by(watch, clock, HUNG_SECONDS + 2 * LOOK_SECONDS, serving=True) == {"haproxy"}
-        assert pass_by(watch, clock, 2 * HUNG_SECONDS - 2 * LOOK_SECONDS, serving=True) == set(), "it is coming up"
-        assert pass_by(watch, clock, 4 * LOOK_SECONDS, serving=True) == {"haproxy", "ray::ServeReplica:pumice:api"}
+        assert pass_by(watch, clock, 4 * HUNG_SECONDS, serving=True) == set(), "a Serve that comes up says 503"
+        assert pass_by(watch, clock, 3 * LOOK_SECONDS, serving=True) == {"haproxy", "ray::ServeReplica:pumice:api"}
+        assert pass_by(watch, clock, 8 * HUNG_SECONDS - 2 * LOOK_SECONDS, serving=True) == set()
+
+
+def test_on_a_disk_that_takes_no_beats_nobody_is_blamed(instance: Instance, clock: Clock) -> None:
+    watch = Hangs(instance, "127.0.0.1", clock=clock)
+    with process(instance, "ray::VolumeActor") as pid:
+        beat(instance, pid, 1)
+        folder = instance.state_dir / "run" / "beats"
+        folder.rename(folder.with_name("gone"))
+        folder.write_text("no directory, so no file can be touched in it")
+        assert pass_by(watch, clock, 4 * BORN_SECONDS) == set()
+
+
+def test_an_actor_that_is_never_made_has_more_time_at_each_try(instance: Instance, clock: Clock) -> None:
+    watch = Hangs(instance, "127.0.0.1", clock=clock)
+    for times in (1, 2, 4):
+        with process(instance, "ray::VolumeActor"):
+            assert pass_by(watch, clock, times * BORN_SECONDS - 2 * LOOK_SECONDS) == set()
+            assert pass_by(watch, clock, 4 * LOOK_SECONDS) == {"ray::VolumeActor"}
+
+
+def test_the_number_of_a_dead_process_says_nothing_of_its_next_bearer(clock: Clock) -> None:
+    patience = Patience(clock)
+    patience.silent(("stopped", 7), None)
+    clock.now += 100
+    patience.keep({8})
+    assert patience.silent(("stopped", 7), None) == 0
 
 
 def test_an_ingress_that_answers_is_left_alone(instance: Instance, clock: Clock) -> None:
@@ -201,9 +237,9 @@ def test_an_ingress_that_answers_is_left_alone(instance: Instance, clock: Clock)
 def test_probes_tell_a_port_that_is_taken_from_one_that_answers() -> None:
     with listening(None) as port:
         assert not greets_http2("127.0.0.1", port)
-        assert not answers_http("127.0.0.1", port)
+        assert http_status("127.0.0.1", port) is None
     assert not greets_http2("127.0.0.1", port), "nobody listens any more"
-    assert not answers_http("127.0.0.1", port)
+    assert http_status("127.0.0.1", port) is None
 
 
 async def test_an_actor_beats_for_as_long_as_its_loop_turns(

@@ -60,15 +60,16 @@ async def test_what_waits_is_tried_when_a_service_is_back(
     common = {"kind": "volume.create", "project_id": "p", "user_id": "u", "request_id": "r", "args": {}}
     rows = [
         {**common, "id": "tried", "resource_id": "a", "attempts": 7, "not_before": later, "state": "live"},
-        {**common, "id": "planned", "resource_id": "b", "attempts": 0, "not_before": later, "state": "live"},
+        {**common, "id": "refused", "resource_id": "b", "attempts": 7, "not_before": later, "state": "live"},
         {**common, "id": "closed", "resource_id": "c", "attempts": 7, "not_before": later, "state": "failed"},
     ]
-    rest = {"epoch": 1, "refusals": 0, "uncertain": True, "created_at": "2026-11-22T00:00:00.000000"}
-    await store.write(lambda db: db.execute(insert(_OP), [{**row, **rest} for row in rows]))
+    rest = {"epoch": 1, "refusals": 0, "created_at": "2026-11-22T00:00:00.000000"}
+    rows = [{**row, **rest, "uncertain": row["id"] != "refused"} for row in rows]
+    await store.write(lambda db: db.execute(insert(_OP), rows))
     clock.now += away_seconds
     await report(2.0, up=backend_up)
     assert await waiting(store) == {
         "tried": clock.now if hurried else later,
-        "planned": later,
+        "refused": later,
         "closed": later,
     }

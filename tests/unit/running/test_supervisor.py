@@ -105,7 +105,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr(supervisor, "Head", lambda *_: Head(one))
     monkeypatch.setattr(supervisor, "Part", lambda names, *_: Part(one, names))
-    monkeypatch.setattr(supervisor, "Hangs", lambda *_: Hangs(one))
+    monkeypatch.setattr(supervisor, "Hangs", lambda *_, **__: Hangs(one))
     monkeypatch.setattr(supervisor, "release", lambda _: one.does("release") or [])
     monkeypatch.setattr(supervisor.time, "sleep", one.sleep)
     monkeypatch.setattr(supervisor.time, "monotonic", lambda: one.now)
