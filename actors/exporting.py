@@ -77,13 +77,13 @@ class Exporting:
             return await export.ensure_connection(spec, await backend.volume_path(pool, spec.volume_id))
 
     async def ensure_connection_absent(self, connection_id: str, volume_id: str) -> None:
-        """No export lets the consumer in. Each is asked, for which one let it in is not recorded; when one fails, the
-        others are asked all the same, and its error is raised then."""
+        """No export lets the consumer in. Each is asked, for which one let it in is not recorded, also one that cannot
+        be opened: it may serve what an earlier life made. When one fails, the others are asked all the same, and its
+        error is raised then."""
         failed: StorageError | None = None
         async with self._turns.holding(volume_id):
-            for number, export in enumerate(self._exports):
+            for export in self._exports:
                 try:
-                    self._refuse_closed(number)
                     await export.ensure_connection_absent(connection_id, volume_id)
                 except StorageError as error:
                     failed = failed or error
@@ -100,16 +100,15 @@ class Exporting:
         return list(found.values())
 
     async def resized(self, pool: str, volume_id: str) -> None:
-        """Tell every export that the volume grew. Raises UncertainError when one could not be told: the volume has
-        grown all the same, and only the same call again makes it known."""
+        """Tell every export that the volume grew, also one that cannot be opened. Raises UncertainError when one could
+        not be told: the volume has grown all the same, and only the same call again makes it known."""
         backend = self._backend
         if not self._exports or not isinstance(backend, Files):
             return
         async with self._turns.holding(volume_id):
             path = await backend.volume_path(pool, volume_id)
-            for number, export in enumerate(self._exports):
+            for export in self._exports:
                 try:
-                    self._refuse_closed(number)
                     await export.resized(volume_id, path)
                 except StorageError as error:
                     raise UncertainError(

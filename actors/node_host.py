@@ -91,6 +91,7 @@ class NodeHost:
         wanted = {"volume_uuid": claim.volume_id, "instance_uuid": claim.id, "mode": mode.value}
         asked = {**wanted, "connector": {**self._connector, "mode": mode.value}}
         made = (await session.call("POST", "/attachments", {"attachment": asked}))["attachment"]
+        await self._refuse_others(claim, session, made["id"])
         info = dict(made["connection_info"])
         device = await asyncio.to_thread(devices.ensure, claim.id, info["driver_volume_type"], info, mode)
         directory = mount_point(self._directory, claim.id)
@@ -98,6 +99,18 @@ class NodeHost:
         await session.call("POST", f"/attachments/{made['id']}/action", {"os-complete": {}})
         log.info("node.mounted", claim=claim.id, volume_id=claim.volume_id, attachment=made["id"])
         return str(directory)
+
+    async def _refuse_others(self, claim: Claim, session: Session, attachment_id: str) -> None:
+        """A file system has one writer, or readers only: a volume that may be attached several times (multiattach) is
+        refused here. Asked after the attachment is there, so of two that come at once at least one is refused."""
+        asked = f"/attachments/detail?volume_id={claim.volume_id}&all_tenants=1"
+        there = (await session.call("GET", asked))["attachments"]
+        others = [one for one in there if one["id"] != attachment_id]
+        if others and not all(one["attach_mode"] == AccessMode.READ_ONLY for one in there):
+            raise RefusedError(
+                f"volume {claim.volume_id} is attached elsewhere ({others[0]['id']}); a file system can be mounted "
+                "several times for reading only"
+            )
 
     async def unmount(self, claim_id: str, session: Session) -> None:
         """Nothing of the claim is left, and the volume is free. Releasing nothing succeeds. Raises RefusedError when
@@ -127,10 +140,14 @@ class NodeHost:
 
     async def _detach(self, claim: Claim, session: Session) -> None:
         try:
-            found = await session.call("GET", f"/attachments?instance_id={claim.id}")
+            # An administrator's attachment of a volume of another project belongs to that project.
+            found = await session.call("GET", f"/attachments?instance_id={claim.id}&all_tenants=1")
             for attachment in found["attachments"]:
                 with contextlib.suppress(MissingError):
                     await session.call("DELETE", f"/attachments/{attachment['id']}")
         except HandleError as error:
             log.warning("node.not_detached", claim=claim.id, error=str(error))
             await self._abandon(claim.id)
+        else:
+            if not found["attachments"]:  # none there, or none that this caller may see
+                await self._abandon(claim.id)

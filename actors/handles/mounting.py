@@ -31,6 +31,10 @@ class Claim:
     session: Session = field(repr=False)
 
 
+# Kept here, since the event loop keeps no task alive that nobody waits for.
+_last_words: set[asyncio.Future[None]] = set()
+
+
 async def mount(session: Session, volume_id: str, mode: str, filesystem: str) -> Claim:
     """Have the volume mounted on this node for this process. Raises HandleError."""
     from actors import ray_port
@@ -51,6 +55,11 @@ async def mount(session: Session, volume_id: str, mode: str, filesystem: str) ->
             if time.monotonic() > deadline:
                 raise UnreachableError(f"volume {volume_id} was not mounted: {error}") from error
             await asyncio.sleep(_PAUSE_SECONDS)
+        except asyncio.CancelledError:
+            # The node actor goes on: it is told that nobody wants it any more.
+            _last_words.add(leaving := asyncio.ensure_future(_unmount(actor, claim_id, session)))
+            leaving.add_done_callback(_last_words.discard)
+            raise
         else:
             return Claim(claim_id, actor, Path(path), session)
 

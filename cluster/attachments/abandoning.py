@@ -1,7 +1,8 @@
 """Attachments whose consumer is gone: ended without anybody's credentials, for nobody is left who has them.
 
 A node that mounts for tasks puts its id into its connector (`NODE_KEY`) and the claim's id into the attachment
-(`instance_id`). So both the end of a claim and the end of a node are enough to find what is to go. Knows no Ray.
+(`instance_id`). So both the end of a claim and the end of a node are enough to find what is to go. Attachments without
+that key are never touched, whatever their `instance_id`; the API takes the key from nodes only. Knows no Ray.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ _WAIT_SECONDS: Final = 20.0
 log = structlog.get_logger()
 
 
-def abandon(db: Connection, outside: Outside, instance_id: str) -> Work | None:
-    """End every attachment of the consumer, inside `store.write`. None: there was nothing to wait for."""
+def abandon(db: Connection, outside: Outside, instance_id: str, node_id: str | None = None) -> Work | None:
+    """End every attachment of the consumer that a node made (with `node_id`: that node), inside `store.write`. None:
+    there was nothing to wait for."""
+    node = ATTACHMENT.c.connector[NODE_KEY].as_string()
     rows = db.execute(
         select(ATTACHMENT.c.id, ATTACHMENT.c.volume_id, ATTACHMENT.c.project_id, ATTACHMENT.c.user_id)
-        .where(ATTACHMENT.c.instance_id == instance_id)
+        .where(ATTACHMENT.c.instance_id == instance_id, ATTACHMENT.c.connector.is_not(None))
+        .where(node.is_not(None) if node_id is None else node == node_id)
         .order_by(ATTACHMENT.c.volume_id, ATTACHMENT.c.id)
     ).all()
     works = []
@@ -99,15 +103,15 @@ class LostNodes:
             if now - since < LOST_SECONDS:
                 continue
             for instance_id in consumers[node][1]:
-                work = await self._abandon(instance_id)
+                work = await self._abandon(instance_id, node)
                 if work is not None:
                     self._ring()
             self._missing[node] = now  # what fails is tried again, not at once
             log.warning("attachments.node_lost", node=node, host=missing[node], claims=len(consumers[node][1]))
         return missing
 
-    async def _abandon(self, instance_id: str) -> Work | None:
-        return await self._store.write(lambda db: abandon(db, self._outside, instance_id))
+    async def _abandon(self, instance_id: str, node_id: str) -> Work | None:
+        return await self._store.write(lambda db: abandon(db, self._outside, instance_id, node_id))
 
 
 def _consumers(db: Connection) -> dict[str, tuple[str, set[str]]]:

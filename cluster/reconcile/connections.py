@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Connection, Table, and_, exists, or_, select
 
 from cluster.attachments.connections import CLOSE, OPEN, How
-from cluster.attachments.queries import CONNECTION
+from cluster.attachments.queries import ATTACHMENT, CONNECTION
 from cluster.caller import Caller
 from cluster.flows.run import Context
 from cluster.journal import ledger
@@ -24,6 +24,7 @@ from cluster.journal.records import Operation, OperationState
 from cluster.outside import stamp
 from cluster.scheduling.host_name import service_of
 from cluster.volumes.queries import VOLUME
+from cluster.volumes.records import AttachStatus
 from drivers.vocabulary import ConnectionItem
 
 _OPERATION = cast(Table, Operation.__table__)  # type: ignore[attr-defined]
@@ -115,6 +116,12 @@ def _open_of(db: Connection, service: str, retry_since: str) -> list[_Open]:
             operation.c.finished_at > retry_since,
         )
     )
+    # A detachment that failed (its consumer held the device) is to be repeated, not taken back.
+    leaving = exists(
+        select(ATTACHMENT.c.id).where(
+            ATTACHMENT.c.id == CONNECTION.c.id, ATTACHMENT.c.attach_status == AttachStatus.ERROR_DETACHING
+        )
+    )
     rows: Any = db.execute(
         select(CONNECTION.c.id, CONNECTION.c.volume_id, VOLUME.c.project_id, VOLUME.c.user_id)
         .join(VOLUME, VOLUME.c.id == CONNECTION.c.volume_id)
@@ -123,6 +130,7 @@ def _open_of(db: Connection, service: str, retry_since: str) -> list[_Open]:
             VOLUME.c.host.startswith(f"{service}#", autoescape=True),
             ~busy,
             ~failed,
+            ~leaving,
         )
         .order_by(CONNECTION.c.id)
     )

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, update
 
 from cluster.attachments.letting_go import let_go_all
 from cluster.caller import Caller
-from cluster.errors import InvalidInputError, NotFoundError
+from cluster.errors import InvalidInputError, InvalidStateError, NotFoundError
 from cluster.journal.intents import open_beside
 from cluster.journal.outcome import Work
 from cluster.outside import Outside
@@ -125,6 +125,11 @@ def reset_status(
         changes["migration_status"] = None if migration_status == "none" else migration_status
     # The asked-for states are written last: they hold, whatever the end of an attachment makes of the volume.
     work = let_go_all(db, outside, caller, volume_id) if attach_status == AttachStatus.DETACHED else None
+    if work is not None and work.again:
+        # Nothing of this is done: what is being let in must be let in or refused before it can be ended.
+        raise InvalidStateError(
+            f"Invalid volume: Volume {volume_id} is being attached or detached just now; try again when that has ended."
+        )
     _write(db, row, changes)
     said = {"status": status, "attach_status": attach_status, "migration_status": migration_status}
     open_beside(db, outside, caller, "volume.examine", {"id": volume_id, "said": said})

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import re
 from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -40,6 +41,7 @@ from drivers.vocabulary import (
 T = TypeVar("T")
 
 _LUN: Final = 1
+_INITIATOR: Final = re.compile(r"(iqn|eui|naa)\.[A-Za-z0-9.:_-]{1,219}")
 _UUID_LENGTH: Final = 36
 _ENDING_SECONDS: Final = 30.0
 _IOTHREADS: Final = 4  # a target's; tgtd's own default is 16
@@ -105,8 +107,10 @@ class IscsiExport:
         """Nothing is held between calls; tgtd goes on serving."""
 
     def serves(self, connector: Mapping[str, Any]) -> bool:
-        """Consumers that have an initiator name and can reach the address."""
-        return bool(connector.get("initiator")) and (self._options.is_reachable or self._node.has(connector))
+        """Consumers that have an initiator name (RFC 3721) and can reach the address."""
+        initiator = connector.get("initiator")
+        named = isinstance(initiator, str) and _INITIATOR.fullmatch(initiator) is not None
+        return named and (self._options.is_reachable or self._node.has(connector))
 
     async def ensure_connection(self, spec: ConnectionSpec, path: Path) -> ConnectionInfo:
         """See `Export`. Limits cannot be kept here: UnsupportedError."""

@@ -66,7 +66,8 @@ def look(path: Path) -> LoopDevice | None:
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
             return None
-        if error.errno == errno.ENOTCONN:  # over a FUSE file whose process has ended: whose device it was is not told
+        # Over a FUSE file whose process has ended, or not for this user to look at: whose device it is is not told.
+        if error.errno in (errno.ENOTCONN, errno.EACCES, errno.EPERM):
             return LoopDevice(path, backing, "", read_only=False, leaving=False)
         raise
     tag = fields[_TAG].rstrip(b"\0").decode(errors="replace")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from cluster.attachments import intents, queries
+from cluster.attachments.abandoning import NODE_KEY
 from cluster.attachments.intents import Reserved
 from cluster.attachments.queries import AttachmentRow
 from cluster.volumes.filters import NothingMatchesError
@@ -53,7 +54,7 @@ async def create(call: Call) -> Reply:
             call.caller,
             asked.volume_uuid,
             instance_id=asked.instance_uuid,
-            connector=asked.connector or None,
+            connector=_told(call, asked.connector or {}) or None,
             mode=asked.asked_mode(),
             bootable_permitted=permitted,
         )
@@ -64,10 +65,15 @@ async def create(call: Call) -> Reply:
     return _one(await call.room.store.read(lambda db: queries.get(db, call.caller, made.attachment["id"])))
 
 
+def _told(call: Call, connector: Mapping[str, Any]) -> dict[str, Any]:
+    """The connector without what only nodes of the cluster may say: attachments that have it end with their node."""
+    return {key: value for key, value in connector.items() if call.from_cluster or key != NODE_KEY}
+
+
 async def update(call: Call) -> Reply:
     """PUT /attachments/{attachment_id}."""
     body: schemas.UpdateAttachment = call.body
-    attachment_id, connector = call.path["attachment_id"], body.attachment.connector
+    attachment_id, connector = call.path["attachment_id"], _told(call, body.attachment.connector)
     await done(
         call,
         lambda db: intents.connect(db, call.room.outside, call.caller, attachment_id, connector),

@@ -47,7 +47,8 @@ class Room:
 @dataclass(frozen=True)
 class Call:
     """One request. `minor` is the negotiated microversion's minor number (0 to 71); `base` is `http://host:port` as
-    the client sees it; `prefix` is `{base}/v3/{project_id}` for links; `body` is an instance of the route's model."""
+    the client sees it; `prefix` is `{base}/v3/{project_id}` for links; `body` is an instance of the route's model;
+    `from_cluster` when it came from a program of the Ray cluster and not over HTTP."""
 
     room: Room
     caller: Caller
@@ -58,6 +59,7 @@ class Call:
     base: str
     prefix: str
     body: Any = None
+    from_cluster: bool = False
 
 
 @dataclass(frozen=True)

@@ -68,3 +68,13 @@ async def test_a_volume_of_the_reflink_driver(way: ExportHarness) -> None:
         assert await way.size(info) == 2 << 30
     finally:
         await backend.close()
+
+
+@pytest.mark.parametrize(
+    "initiator",
+    ["iqn.2026-01.io.pumice:a\nTarget 7: iqn.x", "iqn.a,iqn.b", "iqn.a b", "", "node", 7, "iqn." + "a" * 300, "iqn.a;"],
+)
+def test_what_is_no_name_of_an_initiator_is_not_let_in(tmp_path: Path, initiator: object) -> None:
+    export = export_registry.create("iscsi", {}, tmp_path, "disk", "here")
+    assert export.serves({"host": "here", "initiator": "iqn.2026-01.io.pumice:node-1"})
+    assert not export.serves({"host": "here", "initiator": initiator})

@@ -85,6 +85,11 @@ async def test_connect_at_once(bench: Attaching) -> None:
     assert bench.export.specs[made["id"]].mode == "ro"
 
 
+async def test_over_http_nobody_is_a_node_of_the_cluster(bench: Attaching) -> None:
+    made = await bench.reserve(await bench.placed(), connector=CONNECTOR | {"pumice_node": "abc"})
+    assert bench.export.specs[made["id"]].connector == CONNECTOR
+
+
 async def test_without_anybody_to_connect(bench: Attaching) -> None:
     for connector in (None, {}):
         made = await bench.reserve(await bench.placed(), connector=connector)

@@ -57,16 +57,33 @@ async def test_a_repeat_finds_the_same_work_and_then_none(bench: Bench) -> None:
     assert await operations(bench) == before
 
 
-async def test_a_reservation_goes_without_any_work(bench: Bench) -> None:
-    volume_id = await bench.volume()
-    await bench.run(reserve, volume_id, instance_id=CLAIM)
-    assert await let(bench) is None
-    assert (await bench.attachments(), await bench.states(volume_id)) == ({}, ("available", "detached"))
+async def test_what_no_node_made_stays_whatever_its_instance_is_called(bench: Bench) -> None:
+    reserved, attached = await bench.volume(), await mounted(bench, node=None)
+    await bench.run(reserve, reserved, instance_id=CLAIM)
+    mine = await mounted(bench, node="gone")
+    assert await let(bench) is not None
+    await bench.settle()
+    assert await bench.states(mine) == ("available", "detached")
+    assert await bench.states(reserved) == ("reserved", "reserved")
+    assert await bench.states(attached) == ("in-use", "attached")
+
+
+async def test_a_lost_node_takes_only_its_own_along(bench: Bench) -> None:
+    stranger, elsewhere = await mounted(bench, node=None), await mounted(bench, node="living")
+    lost = await mounted(bench, node="gone")
+    nodes = LostNodes(bench.cluster.store, bench.cluster.outside, lambda: None)
+    await nodes.look({"living"})
+    nodes._missing = dict.fromkeys(nodes._missing, -1e9)
+    await nodes.look({"living"})
+    await bench.settle()
+    assert await bench.states(lost) == ("available", "detached")
+    for volume_id in (stranger, elsewhere):
+        assert await bench.states(volume_id) == ("in-use", "attached")
 
 
 async def test_one_that_is_just_being_connected_ends_after_that(bench: Bench) -> None:
     volume_id = await bench.volume()
-    await bench.run(reserve, volume_id, instance_id=CLAIM, connector=CONNECTOR)
+    await bench.run(reserve, volume_id, instance_id=CLAIM, connector={**CONNECTOR, NODE_KEY: NODE})
     work = await let(bench)
     assert work is not None
     assert work.again
