@@ -191,9 +191,9 @@ class AsyncVolume(_Resource):
 
     @asynccontextmanager
     async def mounted(self, mode: Mode = "rw", *, filesystem: str = "ext4") -> AsyncIterator[Path]:
-        """The volume's files: a directory, for as long as the block lasts, on the node where the volume is (`locality`).
-        An empty volume gets a file system first (`rw` only). When this process dies, the volume is detached all the
-        same. Needs root on the node. Raises HandleError."""
+        """The volume's files: a directory, for as long as the block lasts, on the node where the volume is
+        (`locality`). An empty volume gets a file system first (`rw` only). When this process dies, the volume is
+        detached all the same. Needs root on the node. Raises HandleError."""
         from actors.handles.mounting import mount, unmount
 
         claim = await mount(self.session, self.id, mode, filesystem)
