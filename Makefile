@@ -10,7 +10,7 @@ FIRST ?= 0
 ONLY ?=
 MINUTES ?= 10
 
-.PHONY: help setup run test test-computing test-cluster test-clients test-rest test-fences check bench simulate chaos lock packages openapi
+.PHONY: help setup run test test-computing test-cluster test-clients test-records test-rest test-fences check bench simulate chaos lock packages openapi
 
 help:
 	@echo 'make setup   a virtual environment in $(VENV) with the locked packages (Python >= 3.11; PYTHON=… picks one)'
@@ -40,13 +40,14 @@ packages:
 # Two at a time where they do not disturb each other, in this order; then those that need the machine for themselves.
 # Files of tests/integration that are in no list belong to the rest, so none is forgotten.
 CLIENTS := $(addprefix tests/integration/test_,openstack_cli.py cinderclient.py sdk.py wire.py fuzz.py bytes.py)
+RECORDS := $(addprefix tests/integration/test_,stores.py migrations.py postgresql.py keystone.py policy.py operator_api.py)
 FENCES := tests/integration/test_fences.py
 ALONE := $(addprefix tests/integration/test_,restart.py chaos.py)
-REST := $(filter-out $(CLIENTS) $(FENCES) $(ALONE),$(wildcard tests/integration/test_*.py))
+REST := $(filter-out $(CLIENTS) $(RECORDS) $(FENCES) $(ALONE),$(wildcard tests/integration/test_*.py))
 
 test: setup packages
-	@echo 'half an hour: computing, cluster, clients, rest and fences two at a time (each says how it went when it is done)'
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-computing test-cluster test-clients test-rest test-fences
+	@echo 'forty minutes: computing, cluster, clients, records, rest and fences two at a time (each says how it went when it is done)'
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-computing test-cluster test-clients test-records test-rest test-fences
 	$(BIN)/python -m pytest $(ALONE) $(ARGS)
 
 test-computing:
@@ -57,6 +58,9 @@ test-cluster:
 
 test-clients:
 	$(BIN)/python -m pytest $(CLIENTS) $(ARGS)
+
+test-records:
+	$(BIN)/python -m pytest $(RECORDS) $(ARGS)
 
 test-rest:
 	$(BIN)/python -m pytest $(REST) $(ARGS)
