@@ -14,6 +14,7 @@ from tests.chaos.faults import KINDS, POSTGRESQL, Fault
 from tests.chaos.ledger import Verdict
 from tests.chaos.place import own_place
 from tests.chaos.rounds import Run, run
+from tests.chaos.settling import PROMISED_SECONDS
 
 pytestmark = pytest.mark.timeout(900)
 _SEED = 20261122
@@ -43,8 +44,17 @@ def _run(database: str, rounds: Sequence[Sequence[Fault]]) -> Run:
     return done
 
 
+# Whoever kills the raylet starts everything anew, which is CPU time: twice as much of it is no defect on a machine that
+# is half as fast, or half taken by others. `make chaos` holds all to the 60 s that are promised.
+_ANEW = {"kill raylet", "kill agent", "kill up", "hang raylet"}
+_ANEW_SECONDS = 150.0
+
+
 def _check(done: Run, rounds: Sequence[Sequence[Fault]]) -> None:
-    assert done.broken == []
+    assert [text for one in done.rounds for text in one.broken] == []
+    for one in done.rounds:
+        assert one.settled is not None, one
+        assert one.settled <= (_ANEW_SECONDS if {*one.kinds} & _ANEW else PROMISED_SECONDS), one
     assert [one.kinds for one in done.rounds] == [[fault.kind for fault in faults] for faults in rounds]
     assert done.ledger.verdicts[Verdict.ACKNOWLEDGED] > 10 * len(rounds)
 
