@@ -67,8 +67,3 @@ class ClaimFiles:
 def node_directory(state_dir: Path) -> Path:
     """Where the node of a state directory keeps its claims and mounts."""
     return state_dir / "node"
-
-
-def boot_id() -> str:
-    """The kernel's name for the present boot."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -18,10 +18,11 @@ import structlog
 
 from actors.handles.errors import FailedError, HandleError, MissingError, RefusedError
 from actors.handles.session import Session
-from actors.node_claims import Claim, ClaimFiles, Owner, boot_id
+from actors.node_claims import Claim, ClaimFiles, Owner
 from drivers.attach import devices, filesystems
 from drivers.attach.clearing import mount_point
 from drivers.attach.filesystems import AttachError, BusyError
+from drivers.kernel import boot_id
 from drivers.vocabulary import AccessMode
 
 log = structlog.get_logger()

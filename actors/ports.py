@@ -128,21 +128,17 @@ class RayPorts:
         return self._scheduler
 
     async def inventory(self, service: str, *, epoch: int) -> list[InventoryItem]:
-        try:
-            found: list[InventoryItem] = await ray_port.call(
-                volume_actor(service), "inventory", epoch, timeout_seconds=_INVENTORY_SECONDS
-            )
-        except ray_port.ActorUnavailableError as error:
-            raise UncertainError(f"{volume_actor(service)} did not tell its inventory: {error}") from error
-        return found
+        return await self._all(service, "inventory", epoch)
 
     async def connections(self, service: str, *, epoch: int) -> list[ConnectionItem]:
+        return await self._all(service, "connections", epoch)
+
+    async def _all(self, service: str, what: str, epoch: int) -> list[Any]:
+        actor = volume_actor(service)
         try:
-            found: list[ConnectionItem] = await ray_port.call(
-                volume_actor(service), "connections", epoch, timeout_seconds=_INVENTORY_SECONDS
-            )
+            found: list[Any] = await ray_port.call(actor, what, epoch, timeout_seconds=_INVENTORY_SECONDS)
         except ray_port.ActorUnavailableError as error:
-            raise UncertainError(f"{volume_actor(service)} did not tell its connections: {error}") from error
+            raise UncertainError(f"{actor} did not tell its {what}: {error}") from error
         return found
 
     def backend(self, host: str, *, epoch: int, request_id: str, resource_id: str) -> BackendPort:

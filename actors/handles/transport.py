@@ -37,8 +37,6 @@ class ClusterTransport:
     """Calls a replica of the API as an actor: no port has to be reachable, and the caller is known to be a program of
     the cluster (so it may log in without a password, where the settings allow that)."""
 
-    trusted = True
-
     async def ask(self, method: str, path: str, headers: Mapping[str, str], content: bytes) -> Answer:
         """See Transport."""
         from actors import ray_port
@@ -52,8 +50,6 @@ class ClusterTransport:
 
 class HttpTransport:
     """Plain HTTP to `endpoint` (no trailing slash)."""
-
-    trusted = False
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint

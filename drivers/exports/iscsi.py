@@ -24,6 +24,7 @@ from drivers.exports.options import IscsiOptions
 from drivers.exports.place import Node, ensure_directory, own_directory
 from drivers.exports.tgt_control import NO_LUN, Fault, Mode, Operation, TgtControl, TgtError
 from drivers.exports.tgt_targets import Target, parse, shown_size
+from drivers.exports.uninterrupted import uninterrupted
 from drivers.reflink import durable
 from drivers.vocabulary import (
     UNLIMITED,
@@ -302,12 +303,7 @@ class IscsiExport:
         return ConnectionItem(connection_id, volume_id)
 
     async def _alone(self, work: Awaitable[T]) -> T:
-        # Shielded: half a change would be left if a caller that is cancelled could stop it.
-        async def locked() -> T:
-            async with self._one_at_a_time:
-                return await work
-
-        return await asyncio.shield(asyncio.ensure_future(locked()))
+        return await uninterrupted(self._one_at_a_time, work)
 
 
 def _is_whole(target: Target, spec: ConnectionSpec, path: Path) -> bool:

@@ -21,6 +21,7 @@ from drivers.exports.loop_device import LoopDevice
 from drivers.exports.options import Device, LocalOptions
 from drivers.exports.place import Node, ensure_directory, own_directory
 from drivers.exports.short_names import LENGTH, restore, shorten
+from drivers.exports.uninterrupted import uninterrupted
 from drivers.reflink import durable
 from drivers.reflink.keyed_locks import KeyedLocks
 from drivers.vocabulary import (
@@ -102,12 +103,7 @@ class LocalExport:
         await asyncio.to_thread(self._resize, volume_id, path)
 
     async def _alone(self, connection_id: str, work: Callable[[], T]) -> T:
-        # Shielded: a thread cannot be cancelled, and who comes next must find what it did.
-        async def locked() -> T:
-            async with self._locks.holding(connection_id):
-                return await asyncio.to_thread(work)
-
-        return await asyncio.shield(asyncio.ensure_future(locked()))
+        return await uninterrupted(self._locks.holding(connection_id), asyncio.to_thread(work))
 
     def _ensure_loop(self, spec: ConnectionSpec, path: Path) -> Path:
         wanted = str(path.resolve())

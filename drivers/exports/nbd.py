@@ -20,6 +20,7 @@ from drivers.exports.nbd_nodes import Served
 from drivers.exports.options import NbdOptions, Transport
 from drivers.exports.place import Node, ensure_directory, own_directory
 from drivers.exports.qmp import Qmp, RefusedError
+from drivers.exports.uninterrupted import uninterrupted
 from drivers.reflink.keyed_locks import KeyedLocks
 from drivers.vocabulary import (
     AccessMode,
@@ -180,12 +181,7 @@ class NbdExport:
                 await asyncio.to_thread(self._gateways.restart, connection_id)
 
     async def _alone(self, volume_id: str, work: Awaitable[T]) -> T:
-        # Shielded: half a change would be left if a caller that is cancelled could stop it.
-        async def locked() -> T:
-            async with self._locks.holding(volume_id):
-                return await work
-
-        return await asyncio.shield(asyncio.ensure_future(locked()))
+        return await uninterrupted(self._locks.holding(volume_id), work)
 
     def _comes_by_socket(self, spec: ConnectionSpec) -> bool:
         return self._options.transport is not Transport.TCP and self._node.has(spec.connector)

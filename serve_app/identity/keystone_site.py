@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from actors.asgi import CLUSTER
 from serve_app.identity import assignments, catalog, login, projects, users
 from serve_app.identity.embedded import EmbeddedAuthenticator
 from serve_app.identity.operation import Access, IdentityCall, IdentityFault, Operation, forbidden, unauthorized
@@ -61,7 +60,7 @@ class KeystoneSite:
             query=exchange.query(),
             url=f"{exchange.base}/identity/v3",
             maybe_session=session,
-            from_cluster=CLUSTER in exchange.scope.get("extensions", {}),
+            from_cluster=exchange.from_cluster,
         )
         if operation.access is not Access.ANYONE and session is None:
             raise unauthorized()

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from actors.asgi import CLUSTER
 from cluster.caller import Caller
 from serve_app.identity import policy
 from serve_app.identity.authenticator import Authenticator
@@ -96,7 +95,7 @@ class Dispatch:
             base=base,
             prefix=f"{base}/v3" if project is None else f"{base}/v3/{project}",
             body=_validated(chosen, minor, value),
-            from_cluster=CLUSTER in exchange.scope.get("extensions", {}),
+            from_cluster=exchange.from_cluster,
         )
         return await chosen.handler(call)
 

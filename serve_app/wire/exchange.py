@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 import orjson
 from starlette.datastructures import QueryParams
 
+from actors.asgi import CLUSTER
 from cluster.caller import Caller
 from serve_app.wire.faults import BadRequest, Fault
 from serve_app.wire.route import Reply
@@ -77,6 +78,11 @@ class Exchange:
         self.base = f"{scope.get('scheme', 'http')}://{host}" if valid else endpoint
         self.out: dict[str, str] = {}
         self.caller: Caller | None = None
+
+    @property
+    def from_cluster(self) -> bool:
+        """Whether it came as a call from a program of the Ray cluster and not over HTTP."""
+        return CLUSTER in self.scope.get("extensions", {})
 
     def check_path(self) -> None:
         """Raises BadRequest for a path that is not text: invalid UTF-8 or NUL characters."""
