@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from drivers import entry_options
 from drivers.protocols import Export
 
 ENTRY_POINT_GROUP: Final = "pumice.exports"
@@ -40,10 +40,7 @@ def create(name: str, options: Mapping[str, object], state_dir: Path, backend_na
     party's entry point is no `ExportKind` or its factory made no `Export`.
     """
     found = _find(name)
-    try:
-        checked = found.options.model_validate(dict(options))
-    except ValidationError as error:
-        raise ValueError(_explained(name, backend_name, found, error)) from error
+    checked = entry_options.checked(found.options, options, f"backend {backend_name!r}, export {name!r}")
     export = found.factory(checked, state_dir, backend_name, host_name)
     if not isinstance(export, Export):
         raise TypeError(f"export {name!r} made a {type(export).__name__}, which is no drivers.protocols.Export")
@@ -52,26 +49,11 @@ def create(name: str, options: Mapping[str, object], state_dir: Path, backend_na
 
 def names() -> list[str]:
     """Every export that `create` knows here, sorted."""
-    return sorted({*_OWN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
+    return entry_options.names(ENTRY_POINT_GROUP, _OWN)
 
 
 def _find(name: str) -> ExportKind[Any]:
     if name in _OWN:
         own: ExportKind[Any] = import_module(f"drivers.exports.{name}").EXPORT
         return own
-    for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
-        loaded = point.load()
-        if not isinstance(loaded, ExportKind):
-            raise TypeError(f"entry point {point.value!r} of export {name!r} is no drivers.export_registry.ExportKind")
-        return loaded
-    raise ValueError(f"there is no export {name!r}; there are {', '.join(names())}")
-
-
-def _explained(name: str, backend_name: str, found: ExportKind[Any], error: ValidationError) -> str:
-    allowed = ", ".join(sorted(found.options.model_fields)) or "none"
-    wrong = "; ".join(
-        f"{'.'.join(str(part) for part in fault['loc'])!r}: "
-        + ("unknown option" if fault["type"] == "extra_forbidden" else fault["msg"])
-        for fault in error.errors()
-    )
-    return f"backend {backend_name!r}, export {name!r}: {wrong} (its options are {allowed})"
+    return entry_options.find(ENTRY_POINT_GROUP, ExportKind, "export", name, _OWN)

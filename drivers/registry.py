@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from drivers import entry_options
 from drivers.memory import MemoryBackend
 from drivers.pool_image import ImageGround, OwnFileSystem
 from drivers.protocols import Backend
@@ -100,10 +100,7 @@ def create(driver: str, options: Mapping[str, object], state_dir: Path, backend_
     party's entry point is no `Driver` or its factory made no `Backend`.
     """
     found = _find(driver)
-    try:
-        checked = found.options.model_validate(dict(options))
-    except ValidationError as error:
-        raise ValueError(_explained(driver, backend_name, found, error)) from error
+    checked = entry_options.checked(found.options, options, f"backend {backend_name!r}, driver {driver!r}")
     if backend_name in ("", ".", "..") or "/" in backend_name or "\0" in backend_name:
         raise ValueError(f"{backend_name!r} cannot name a backend: it becomes a directory's name")
     backend = found.factory(checked, state_dir, backend_name)
@@ -114,25 +111,10 @@ def create(driver: str, options: Mapping[str, object], state_dir: Path, backend_
 
 def names() -> list[str]:
     """Every driver that `create` knows here, sorted."""
-    return sorted({*_OWN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
+    return entry_options.names(ENTRY_POINT_GROUP, _OWN)
 
 
 def _find(driver: str) -> Driver[Any]:
     if driver in _OWN:
         return _OWN[driver]
-    for point in entry_points(group=ENTRY_POINT_GROUP, name=driver):
-        loaded = point.load()
-        if not isinstance(loaded, Driver):
-            raise TypeError(f"entry point {point.value!r} of driver {driver!r} is no drivers.registry.Driver")
-        return loaded
-    raise ValueError(f"there is no driver {driver!r}; there are {', '.join(names())}")
-
-
-def _explained(driver: str, backend_name: str, found: Driver[Any], error: ValidationError) -> str:
-    allowed = ", ".join(sorted(found.options.model_fields))
-    wrong = "; ".join(
-        f"{'.'.join(str(part) for part in fault['loc'])!r}: "
-        + ("unknown option" if fault["type"] == "extra_forbidden" else fault["msg"])
-        for fault in error.errors()
-    )
-    return f"backend {backend_name!r}, driver {driver!r}: {wrong} (its options are {allowed})"
+    return entry_options.find(ENTRY_POINT_GROUP, Driver, "driver", driver, _OWN)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from drivers import registry
+from drivers import entry_options, registry
 from drivers.memory import MemoryBackend
 from drivers.pool_image import ensure_unmounted
 from drivers.protocols import Backend
@@ -87,7 +87,7 @@ def test_a_third_partys_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         importlib.metadata.EntryPoint(name, f"{__name__}:{attribute}", registry.ENTRY_POINT_GROUP)
         for name, attribute in (("tape", "TAPE"), ("broken", "NOT_A_DRIVER"))
     )
-    monkeypatch.setattr(registry, "entry_points", points.select)
+    monkeypatch.setattr(entry_options, "entry_points", points.select)
     assert registry.names() == ["broken", "memory", "reflink", "tape"]
     assert isinstance(registry.create("tape", {"reels": 2}, tmp_path, "attic"), MemoryBackend)
     with pytest.raises(TypeError, match="NOT_A_DRIVER"):

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from cluster.settings import SettingsError, load
 from cluster.settings_file import write_private
-from drivers import export_registry
+from drivers import entry_options, export_registry
 from serve_app.command.backends import check_backends
 from tests.unit.attachments.memory_export import ExportStore, MemoryExport
 
@@ -157,14 +157,14 @@ class _Nothing(BaseModel):
 def test_a_third_partys_export_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     export = MemoryExport(ExportStore(), "tape")
     kind = export_registry.ExportKind(_Nothing, lambda _options, _state_dir, _backend, _host: export)
-    monkeypatch.setattr(export_registry, "entry_points", lambda **_asked: [_Tape(kind)])
+    monkeypatch.setattr(entry_options, "entry_points", lambda **_asked: [_Tape(kind)])
     assert export_registry.create("tape", {}, tmp_path, "fast") is export
     assert "tape" in export_registry.names()
-    monkeypatch.setattr(export_registry, "entry_points", lambda **_asked: [_Tape("no kind")])
+    monkeypatch.setattr(entry_options, "entry_points", lambda **_asked: [_Tape("no kind")])
     with pytest.raises(TypeError, match=r"is no drivers\.export_registry\.ExportKind"):
         export_registry.create("tape", {}, tmp_path, "fast")
     made: Any = object()
     wrong = export_registry.ExportKind(_Nothing, lambda _options, _state_dir, _backend, _host: made)
-    monkeypatch.setattr(export_registry, "entry_points", lambda **_asked: [_Tape(wrong)])
+    monkeypatch.setattr(entry_options, "entry_points", lambda **_asked: [_Tape(wrong)])
     with pytest.raises(TypeError, match=r"which is no drivers\.protocols\.Export"):
         export_registry.create("tape", {}, tmp_path, "fast")
