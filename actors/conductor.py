@@ -6,6 +6,7 @@ API replicas can do without: the constructor does that.
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from actors import ray_port
@@ -19,6 +20,7 @@ class ConductorActor:
 
     async def __init__(self, settings_path: str) -> None:  # type: ignore[misc]
         with or_end("conductor"):
+            from actors.cloud.compute_events import ComputeEvents
             from actors.fleet import keep
             from actors.ports import RayPorts
             from cluster import logs
@@ -27,16 +29,20 @@ class ConductorActor:
             from cluster.flows.catalogue import FLOWS
             from cluster.flows.run import Context
             from cluster.outside import Outside
+            from cluster.settings import IdentityMode
             from cluster.settings_file import load_effective
             from cluster.store.open import open_store
 
             settings = load_effective(Path(settings_path))
             logs.configure(settings.state_dir / "logs", "conductor")
+            identity = settings.identity
+            # Only a cloud with a Keystone can have a Nova.
+            nova = ComputeEvents(identity, settings.region) if identity.mode is IdentityMode.KEYSTONE else None
             context = Context(
                 store=open_store(settings.database),
                 outside=Outside(),
                 settings=settings,
-                ports=RayPorts(settings.timing.driver_call),
+                ports=RayPorts(settings.timing.driver_call, nova),
             )
             holder = f"{machine_mark_of(settings.state_dir)}{ray_port.own_actor_id()}"
             self._context = context
@@ -63,3 +69,9 @@ class ConductorActor:
 
         context = self._context
         await carry_out_abandonment(context.store, context.outside, claim_id, self._conductor.wake)
+
+    async def start_node_actor(self, node_id: str) -> None:
+        """See that there is an actor for mounts on that node. It is not waited for."""
+        from actors.fleet import start_node_actor
+
+        await asyncio.to_thread(start_node_actor, node_id)

@@ -14,7 +14,7 @@ from typing import Any, Self
 from actors.volume_host import VolumeHost
 from cluster.conductor import Conductor
 from cluster.flows.catalogue import FLOWS
-from cluster.flows.ports import BackendPort, SchedulerPort
+from cluster.flows.ports import BackendPort, ComputePort, NoCompute, SchedulerPort
 from cluster.flows.run import Checkpoint, Context, no_checkpoint
 from cluster.outside import Outside
 from cluster.scheduling.desk import Desk
@@ -54,12 +54,16 @@ class _Backend:
 class InProcessPorts:
     """Ports that are plain awaits. A service that is not in `hosts` does not answer."""
 
-    def __init__(self, desk: Desk, hosts: Mapping[str, VolumeHost]) -> None:
-        self._scheduler, self._hosts = _Scheduler(desk), hosts
+    def __init__(self, desk: Desk, hosts: Mapping[str, VolumeHost], compute: ComputePort) -> None:
+        self._scheduler, self._hosts, self._compute = _Scheduler(desk), hosts, compute
 
     @property
     def scheduler(self) -> SchedulerPort:
         return self._scheduler
+
+    @property
+    def compute(self) -> ComputePort:
+        return self._compute
 
     async def inventory(self, service: str, *, epoch: int) -> list[InventoryItem]:
         if service not in self._hosts:
@@ -94,7 +98,9 @@ class InProcessCluster:
         checkpoint: Checkpoint = no_checkpoint,
         holder: str = "in-process",
         exports: Mapping[str, Sequence[Export]] | None = None,
+        compute: ComputePort | None = None,
     ) -> None:
+        self.compute = compute or NoCompute()
         self.settings = settings
         self.outside = outside or Outside()
         self._backends = backends
@@ -122,7 +128,7 @@ class InProcessCluster:
         for host in self.hosts.values():
             await host.beat()
         context = Context(
-            self.store, self.outside, self.settings, InProcessPorts(self.desk, self.hosts), self._checkpoint
+            self.store, self.outside, self.settings, InProcessPorts(self.desk, self.hosts, self.compute), self._checkpoint
         )
         self.conductor = Conductor(context, FLOWS, holder=self._holder)
         await self.conductor.take_lease()

@@ -14,7 +14,7 @@ from typing import Any
 
 from actors import ray_port
 from actors.names import SCHEDULER, volume_actor
-from cluster.flows.ports import BackendPort, SchedulerPort
+from cluster.flows.ports import BackendPort, ComputePort, NoCompute, SchedulerPort
 from cluster.scheduling.host_name import HostName
 from cluster.scheduling.request import PlacementRequest
 from drivers.vocabulary import (
@@ -115,9 +115,10 @@ class RayBackend:
 
 
 class RayPorts:
-    """The ports of a running cluster."""
+    """The ports of a running cluster. A driver's call may take `timeout_seconds`."""
 
-    def __init__(self, timeout_seconds: float) -> None:
+    def __init__(self, timeout_seconds: float, compute: ComputePort | None = None) -> None:
+        self._compute = compute or NoCompute()
         self._scheduler = RayScheduler()
         self._timeout = timeout_seconds
         # For each backend its own, so that one that hangs holds up nobody else.
@@ -126,6 +127,10 @@ class RayPorts:
     @property
     def scheduler(self) -> SchedulerPort:
         return self._scheduler
+
+    @property
+    def compute(self) -> ComputePort:
+        return self._compute
 
     async def inventory(self, service: str, *, epoch: int) -> list[InventoryItem]:
         return await self._all(service, "inventory", epoch)

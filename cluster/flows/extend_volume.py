@@ -1,4 +1,4 @@
-"""`volume.extend`: reserve the growth, grow the volume, say its new size.
+"""`volume.extend`: reserve the growth, grow the volume, say its new size, tell the servers that use it.
 
 Args: `size_gib` (the size to reach), `from_gib` (the size before).
 """
@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
+from cluster.attachments.abandoning import NODE_KEY
+from cluster.attachments.queries import ATTACHMENT
 from cluster.flows import subjects
 from cluster.flows.run import Failure, Flow, Result, Run
 from cluster.messages.catalogue import Action, Detail
@@ -18,6 +20,9 @@ from cluster.scheduling.request import Operation, PlacementRequest
 from cluster.volumes.records import VolumeStatus
 
 KIND = "volume.extend"
+_NOT_TOLD = (
+    "The volume has its new size, but its server could not be told; the server sees it when it is attached anew."
+)
 
 
 async def forward(run: Run) -> None:
@@ -38,7 +43,18 @@ async def forward(run: Run) -> None:
         )
 
     await run.step("reserve", lambda: _reserve(run, volume, size_gib))
-    await run.last_step("grow", lambda: _grow(run, volume, size_gib), record)
+    servers = await run.read(lambda db: _servers(db, run.entry.resource_id))
+    if not servers and "grow" not in run.entry.steps:
+        await run.last_step("grow", lambda: _grow(run, volume, size_gib), record)
+        return
+    await run.step("grow", lambda: _grow(run, volume, size_gib), record)
+
+    def complain(db: Connection, result: Result) -> None:
+        if not result["told"]:
+            failure = Failure("ComputeServiceError", _NOT_TOLD, f"{servers} do not know of {size_gib} GiB")
+            subjects.explain(db, run, failure, Action.EXTEND_VOLUME, Detail.NOTIFY_COMPUTE_SERVICE_FAILED)
+
+    await run.last_step("tell", lambda: _tell(run, servers), complain)
 
 
 async def undo(run: Run, failure: Failure) -> None:
@@ -71,4 +87,21 @@ async def _grow(run: Run, volume: Mapping[str, Any], size_gib: int) -> Result:
     return asdict(await run.backend(volume["host"]).ensure_size(volume["id"], size_gib))
 
 
-FLOW = Flow(KIND, ("reserve", "grow"), ("fail",), forward, undo)
+def _servers(db: Connection, volume_id: str) -> list[str]:
+    """The servers of a cloud that use the volume; a task's claim is none."""
+    node = ATTACHMENT.c.connector[NODE_KEY].as_string()
+    found = db.execute(
+        select(ATTACHMENT.c.instance_id)
+        .where(ATTACHMENT.c.volume_id == volume_id, ATTACHMENT.c.instance_id.is_not(None), node.is_(None))
+        .distinct()
+        .order_by(ATTACHMENT.c.instance_id)
+    )
+    return list(found.scalars())
+
+
+async def _tell(run: Run, servers: list[str]) -> Result:
+    compute = run.context.ports.compute
+    return {"told": not servers or await compute.volume_extended(run.entry.resource_id, servers, run.entry.request_id)}
+
+
+FLOW = Flow(KIND, ("reserve", "grow", "tell"), ("fail",), forward, undo)

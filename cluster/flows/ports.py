@@ -6,6 +6,7 @@ A call that fails raises `StorageError`s of `drivers.vocabulary` (their family d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from cluster.scheduling.request import PlacementRequest
@@ -59,12 +60,31 @@ class BackendPort(Protocol):
     async def ensure_connection_absent(self, connection_id: str, volume_id: str) -> None: ...
 
 
+class ComputePort(Protocol):
+    """The cloud's compute service, whose servers use volumes."""
+
+    async def volume_extended(self, volume_id: str, server_ids: Sequence[str], request_id: str) -> bool:
+        """Whether it knows now that the volume, which these of its servers use, has grown. It may be told twice."""
+        ...
+
+
+class NoCompute:
+    """No compute service: there is nobody to tell."""
+
+    async def volume_extended(self, volume_id: str, server_ids: Sequence[str], request_id: str) -> bool:  # noqa: ARG002
+        """True."""
+        return True
+
+
 class Ports(Protocol):
     """Everything a flow may call. `backend` names the pool (`host@backend#pool`), and the operation for which it is
     called: `epoch` lets the host refuse a conductor that was replaced, `request_id` goes into its log lines."""
 
     @property
     def scheduler(self) -> SchedulerPort: ...
+
+    @property
+    def compute(self) -> ComputePort: ...
 
     async def inventory(self, service: str, *, epoch: int) -> list[InventoryItem]:
         """Every whole object that the backend `host@backend` holds."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 import httpx
 import structlog
 
-from serve_app.identity.keystone import identity_url
+from actors.cloud.service_login import endpoint_of, identity_url
 from serve_app.wire.faults import Unavailable
 
 # The first microversion whose answer names the attachment.
@@ -28,7 +28,11 @@ class Nova:
     async def attachment(self, token: str, server_id: str, volume_id: str) -> str | None:
         """The id of the attachment by which the server uses the volume. None: it does not, there is no such server, or
         the cloud has no Nova. Raises Unavailable."""
-        endpoint = _endpoint(await self._get(self._catalog, token), self._region)
+        catalog = await self._get(self._catalog, token)
+        try:
+            endpoint = endpoint_of(catalog, "compute", self._region)
+        except ValueError as error:
+            raise Unavailable(f"{error}.") from error
         if endpoint is None:
             return None
         url = f"{endpoint}/servers/{server_id}/os-volume_attachments/{volume_id}"
@@ -57,18 +61,3 @@ class Nova:
     def _unavailable(self, url: str, reason: str) -> Unavailable:
         _log.error("compute service does not say who uses a volume", url=url, reason=reason)
         return Unavailable("The Compute service cannot say now whether a server uses this volume; try again.")
-
-
-def _endpoint(answer: Any, region: str) -> str | None:
-    """Nova's public URL, that of `region` before that of another. Raises Unavailable."""
-    try:
-        found = [
-            (endpoint.get("region") != region, str(endpoint["url"]).rstrip("/"))
-            for service in answer["catalog"]
-            if service["type"] == "compute"
-            for endpoint in service["endpoints"]
-            if endpoint["interface"] == "public"
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise Unavailable("Keystone's catalog could not be read.") from error
-    return min(found)[1] if found else None

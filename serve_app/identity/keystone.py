@@ -6,7 +6,6 @@ one call. Keystone not answering is 503, not 401: the caller's token may be righ
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 import httpx
 import structlog
 
+from actors.cloud.service_login import LoginError, ServiceLogin
 from cluster.caller import Caller
 from cluster.settings import IdentitySettings
 from serve_app.identity.memory import Memory
@@ -47,12 +47,11 @@ class KeystoneAuthenticator:
         seconds: Callable[[], float] = time.time,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._settings, self._seconds = settings, seconds
-        self._url = identity_url(settings.keystone_url or "")
+        self._seconds = seconds
         self._client = httpx.AsyncClient(timeout=_TIMEOUT, transport=transport, trust_env=False)
+        self._login = ServiceLogin(settings, self._client)
+        self._url = self._login.url
         self._memory: Memory[Known | None] = Memory(settings.cache_seconds)
-        self._own_token: str | None = None
-        self._renewing = asyncio.Lock()
 
     async def authenticate(
         self, headers: Mapping[str, str], request_id: str, global_request_id: str | None = None
@@ -96,10 +95,13 @@ class KeystoneAuthenticator:
 
     async def _validate(self, token: str) -> Known | None:
         """Ask Keystone; once more with a new token of our own if it does not know ours any more."""
-        own = self._own_token or await self._renewed(None)
-        answer = await self._ask(token, own)
-        if answer.status_code == 401:
-            answer = await self._ask(token, await self._renewed(own))
+        try:
+            own = await self._login.token()
+            answer = await self._ask(token, own)
+            if answer.status_code == 401:
+                answer = await self._ask(token, await self._login.token(own))
+        except LoginError as error:
+            raise Unavailable(str(error)) from error
         if answer.status_code == 404:
             return None
         if answer.status_code != 200:
@@ -113,50 +115,11 @@ class KeystoneAuthenticator:
 
     async def _ask(self, token: str, own: str) -> httpx.Response:
         headers = {"X-Auth-Token": own, "X-Subject-Token": token}
-        return await self._send("GET", "/auth/tokens?nocatalog", headers, None)
-
-    async def _renewed(self, stale: str | None) -> str:
-        """A token of our own other than `stale`; many who find it stale log in once."""
-        async with self._renewing:
-            if self._own_token is None or self._own_token == stale:
-                self._own_token = await self._log_in()
-            return self._own_token
-
-    async def _log_in(self) -> str:
-        settings = self._settings
-        assert settings.keystone_password is not None, "settings refuse the mode without it"
-        user = {
-            "name": settings.keystone_username,
-            "domain": {"name": settings.keystone_user_domain},
-            "password": settings.keystone_password.get_secret_value(),
-        }
-        project = {"name": settings.keystone_project, "domain": {"name": settings.keystone_project_domain}}
-        body = {
-            "auth": {
-                "identity": {"methods": ["password"], "password": {"user": user}},
-                "scope": {"project": project},
-            }
-        }
-        answer = await self._send("POST", "/auth/tokens?nocatalog", {}, body)
-        if answer.status_code != 201:
-            _log.error("keystone login failed", status=answer.status_code, user=settings.keystone_username)
-            raise Unavailable(
-                "Keystone does not accept this service's own user; check identity.keystone_username and its password."
-            )
-        return str(answer.headers["X-Subject-Token"])
-
-    async def _send(self, method: str, path: str, headers: dict[str, str], body: Any) -> httpx.Response:
         try:
-            return await self._client.request(method, f"{self._url}{path}", headers=headers, json=body)
+            return await self._client.get(f"{self._url}/auth/tokens?nocatalog", headers=headers)
         except httpx.HTTPError as error:
             _log.error("keystone unreachable", reason=type(error).__name__)
             raise Unavailable("The Keystone service is temporarily unavailable.") from error
-
-
-def identity_url(url: str) -> str:
-    """`url` of a Keystone with `/v3` behind it once."""
-    url = url.rstrip("/")
-    return url if url.endswith("/v3") else f"{url}/v3"
 
 
 def _known(token: Mapping[str, Any]) -> Known:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJso
 from cluster.volumes import edits, intents, queries
 from cluster.volumes.deletion import delete_volume
 from cluster.volumes.records import VolumeStatus
+from cluster.volumes.refusals import invalid_volume
 from serve_app.identity.policy import allows
 from serve_app.volumes.schemas import MetadataReply
 from serve_app.wire.fields import METADATA_KEY, SizeGib, StrictBoolean, refusal
@@ -19,6 +20,7 @@ _STATUSES: Final = tuple(status.value for status in VolumeStatus)
 _ATTACH_STATUSES: Final = ("attached", "detached")
 _MIGRATION_STATUSES: Final = ("migrating", "error", "success", "completing", "none", "starting")
 _EXTEND_IN_USE_FROM: Final = 42
+_EXTEND_COMPLETION_FROM: Final = 71
 _LONGEST_IMAGE_VALUE: Final = 65535
 _IMAGE_SCHEMA: Final = {
     "type": "object",
@@ -54,6 +56,12 @@ class Extend(Body):
     """The new size in GiB."""
 
     new_size: SizeGib
+
+
+class ExtendCompletion(Body):
+    """How the extension went on the side of the server."""
+
+    error: StrictBoolean = False
 
 
 class Readonly(Body):
@@ -119,6 +127,16 @@ async def extend(call: Call) -> Reply:
     return Reply(202)
 
 
+async def extend_volume_completion(call: Call) -> Reply:
+    """os-extend_volume_completion: Nova's word on an extension that waits for it. None does here, for the storage grows
+    a volume before its servers are told; so the answer is Cinder's for a volume without such an extension."""
+    volume_id = call.path["volume_id"]
+    row = await call.room.store.read(lambda db: queries.get(db, call.caller, volume_id))
+    raise invalid_volume(
+        f"Volume {volume_id} (status {row['status']}) does not wait for the Compute service to complete an extension."
+    )
+
+
 async def update_readonly_flag(call: Call) -> Reply:
     """os-update_readonly_flag."""
     body: Readonly = call.body
@@ -181,6 +199,15 @@ _IMAGE: Final = "volume_extension:volume_image_metadata:"
 
 ACTIONS: tuple[Action, ...] = (
     Action(_PATH, "os-extend", extend, "volume:extend", "Make a volume larger", body=Extend),
+    Action(
+        _PATH,
+        "os-extend_volume_completion",
+        extend_volume_completion,
+        f"{_ADMIN}extend_volume_completion",
+        "Say how a server took a volume's growth",
+        since=_EXTEND_COMPLETION_FROM,
+        body=ExtendCompletion,
+    ),
     Action(
         _PATH,
         "os-update_readonly_flag",

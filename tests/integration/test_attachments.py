@@ -41,9 +41,9 @@ def volume(cloud: Cloud) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def with_nova(cloud: Cloud) -> Iterator[Cloud]:
     """The same user, for whom there is a Nova."""
-    with compute_server() as endpoint:
+    with compute_server() as compute:
         clouds = yaml.safe_load(cloud.clouds_yaml.read_text())
-        clouds["clouds"]["pumice"]["compute_endpoint_override"] = endpoint
+        clouds["clouds"]["pumice"]["compute_endpoint_override"] = compute.endpoint
         path = cloud.clouds_yaml.with_suffix(".nova.yaml")
         path.write_text(yaml.safe_dump(clouds))
         yield dataclasses.replace(cloud, clouds_yaml=path)

@@ -11,12 +11,14 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from actors.cloud.compute_events import ComputeEvents
 from cluster.outside import Outside
 from cluster.settings import IdentityMode, IdentitySettings, Settings
 from cluster.store.open import migrate, open_store
 from serve_app.app import build
 from serve_app.identity.keystone import KeystoneAuthenticator
 from serve_app.wire.route import Room
+from tests.integration.compute_server import compute_server
 from tests.integration.keystone_server import KeystoneServer
 
 
@@ -117,6 +119,30 @@ async def test_roles_decide(world: World, api: Api) -> None:
     assert await api.status(volumes, tokens["rita"], "POST", json={"volume": {"size": 1}}) == 403
     assert await api.status(f"/v3/{world.theirs}/volumes", tokens["mia"]) == 400
     assert await api.status("/v3/volumes", tokens["mia"]) == 200
+
+
+async def test_nova_is_found_in_the_catalog_and_told_of_growth(world: World) -> None:
+    identity = IdentitySettings(
+        mode=IdentityMode.KEYSTONE,
+        keystone_url=world.keystone.url,
+        keystone_password=SecretStr(world.keystone.password),
+    )
+    events = ComputeEvents(identity, "RegionOne")
+    assert await events.volume_extended("v", ["s"], "req-1")  # no Nova, nobody to tell
+    with compute_server() as nova:
+        service = world.keystone.call("POST", "/services", {"service": {"type": "compute", "name": "nova"}})
+        endpoint = {"interface": "public", "region_id": "RegionOne", "url": nova.endpoint}
+        endpoint["service_id"] = service["service"]["id"]
+        made = world.keystone.call("POST", "/endpoints", {"endpoint": endpoint})
+        try:
+            assert await events.volume_extended("v", ["s"], "req-2")
+        finally:
+            world.keystone.call("DELETE", f"/endpoints/{made['endpoint']['id']}")
+    ((token, event),) = nova.events
+    assert event == {"name": "volume-extended", "server_uuid": "s", "tag": "v"}
+    sent_by = world.keystone.call("GET", "/auth/tokens", headers={"X-Subject-Token": token})["token"]["user"]["name"]
+    assert sent_by == "cinder"
+    await events.close()
 
 
 async def test_garbage_and_nothing_are_401(world: World, api: Api) -> None:

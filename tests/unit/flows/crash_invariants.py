@@ -51,6 +51,7 @@ async def check(world: World, script: Script, cluster: InProcessCluster, backend
     _consumers(world, script, attachments, connections)
     _attached(volumes, attachments)
     _grown(world, volumes)
+    assert world.nova.told == script.grown
     _rows_and_objects(script, volumes, snapshots, orphans)
     _once(script, operations[world.operations :], messages)
     await _quota(bench, volumes, snapshots)

@@ -94,6 +94,19 @@ class Killer:
 
 
 @dataclass
+class Nova:
+    """The cloud's compute service: which of its servers (sorted) it was told of, by volume. `answers` is what it says."""
+
+    answers: bool = True
+    told: dict[str, list[str]] = field(default_factory=dict)
+
+    async def volume_extended(self, volume_id: str, server_ids: Sequence[str], request_id: str) -> bool:
+        assert request_id
+        self.told[volume_id] = sorted(server_ids)
+        return self.answers
+
+
+@dataclass
 class World:
     """What outlives a process: the directory with the database, and the storage. `marks` is what each object must hold
     in its first bytes."""
@@ -104,6 +117,7 @@ class World:
     marks: dict[Key, bytes] = field(default_factory=dict)
     began_with: frozenset[Key] = frozenset()
     operations: int = 0  # that it has seen
+    nova: Nova = field(default_factory=Nova)
 
     @property
     def settings(self) -> Settings:
@@ -115,7 +129,7 @@ class World:
         backend = self.flaws.put_into(self.storage.backend())
         exports = {SERVICE: [self.flaws.put_into_export(MemoryExport(self.storage.consumers))]}
         return InProcessCluster(
-            self.settings, {SERVICE: backend}, checkpoint=killer.checkpoint, exports=exports
+            self.settings, {SERVICE: backend}, checkpoint=killer.checkpoint, exports=exports, compute=self.nova
         ), backend
 
     def copied(self, directory: Path, script: Script) -> World:
@@ -124,7 +138,8 @@ class World:
         shutil.copy(self.directory / "pumice.db", directory)
         storage = self.storage.copied(directory)
         began_with = frozenset(storage.objects())
-        return World(directory, storage, Flaws(script.faults), dict(self.marks), began_with, self.operations)
+        nova = Nova(script.nova_answers)
+        return World(directory, storage, Flaws(script.faults), dict(self.marks), began_with, self.operations, nova)
 
     def write(self, key: Key, mark: bytes) -> None:
         """The user of a volume writes at its beginning and before the end of its first GiB."""

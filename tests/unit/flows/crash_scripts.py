@@ -128,7 +128,8 @@ class Script:
     """`before` names what is there (see `crash_play.prepared`). When `request` is over, `left` are the objects with
     their GiB, `rows` the statuses (of an attachment: its attach status), `told` the resources that a message is about,
     in `operations` that are all `outcome`. `lets_in`: who is let in then, host by connection. `copies`: which object
-    the request makes from which."""
+    the request makes from which. `grown`: which servers were told of which volume's growth by a Nova that says
+    `nova_answers`."""
 
     before: str
     request: Request
@@ -140,6 +141,8 @@ class Script:
     copies: Mapping[Key, Key] = field(default_factory=dict)
     lets_in: Mapping[str, str] = field(default_factory=dict)
     operations: int = 1
+    grown: Mapping[str, list[str]] = field(default_factory=dict)
+    nova_answers: bool = True
 
 
 def _refuses() -> Exception:
@@ -178,6 +181,9 @@ _ATTACH_FAILS = Script("volume", _attach, _ONE, _UNATTACHED, **_FAILS, faults=(F
 _ATTACH_AGAIN = Script("attached", _connect("n1"), _ONE, _ATTACHED, lets_in={A1: "n1"})
 _ATTACH_ANEW = Script("attached", _connect("n2"), _ONE, _ATTACHING, lets_in={A1: "n2"})
 _DETACH = Script("attached", _disconnect, _ONE, _WHOLE)
+_EXTEND_OLDER = Script(
+    "older", _extend_attached, {VOLUME_1: 4}, _ATTACHED, lets_in={OLDER_1: "n1", OLDER_2: "n2"}, grown={V1: ["i"]}
+)
 _RESET = Script("volume", _reset, _ONE, {V1: "error"}, told=(V1,))
 _RESET_SNAPSHOT = Script("snapshot", _reset_snapshot, _BOTH, {V1: "available", S1: "error"}, told=(S1,))
 
@@ -280,6 +286,8 @@ SCRIPTS: Mapping[str, Script] = {
     "extend-attached": Script(
         "attached", _extend_attached, {VOLUME_1: 4}, _ATTACHED, faults=(Fault("resized", _away, 1),), lets_in={A1: "n1"}
     ),
+    "extend-older": _EXTEND_OLDER,
+    "extend-older-untold": replace(_EXTEND_OLDER, told=(V1,), nova_answers=False),
     "terminate-older": Script("older", _terminate, _ONE, _ATTACHED, lets_in={OLDER_2: "n2"}),
     "detach-older": Script("older", _detach_older, _ONE, _WHOLE, operations=2),
     "detach-older-fails": Script(

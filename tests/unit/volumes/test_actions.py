@@ -28,6 +28,22 @@ async def test_extend(bench: Bench, size: object) -> None:
     assert len(bench.rings) == 1
 
 
+async def test_no_extension_waits_for_a_server(bench: Bench) -> None:
+    volume = await bench.volume(status="in-use")
+    for value in ({"error": True}, {"error": False}, {}):
+        answer = await bench.act(volume, "os-extend_volume_completion", value, by="admin", at=71)
+        assert answer.status_code == 400
+        assert message(answer).startswith(f"Invalid volume: Volume {volume} (status in-use) does not wait")
+    answer = await bench.act(ABSENT, "os-extend_volume_completion", {}, by="admin", at=71)
+    assert answer.status_code == 404
+    answer = await bench.act(volume, "os-extend_volume_completion", {"error": "what"}, by="admin", at=71)
+    assert answer.status_code == 400
+    assert (await bench.act(volume, "os-extend_volume_completion", {}, at=71)).status_code == 403
+    answer = await bench.act(volume, "os-extend_volume_completion", {}, by="admin", at=70)
+    assert (answer.status_code, message(answer)) == (404, "API version 3.70 is not supported on this method.")
+    assert (await _row(bench, volume))["status"] == "in-use"
+
+
 @pytest.mark.parametrize("size", [1, 2])
 async def test_extend_only_grows(bench: Bench, size: int) -> None:
     volume = await bench.volume(size_gib=2)
