@@ -8,19 +8,23 @@ import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tests.bench import identity, processes
 from tests.bench.client import Client
 from tests.bench.copies import copies
+from tests.bench.exports import exports
 from tests.bench.lifecycle import burst, populate, serial
 from tests.bench.meter import Meter
 from tests.bench.own_instance import BACKENDS, InstanceError, own_instance
 from tests.bench.reads import reads
 from tests.bench.report import Report
 from tests.bench.target import Target
+from tests.bench.transfer import TransferError
 
-PHASES = ("serial", "burst", "reads", "copies")
+EXPORTS = "exports"
+PHASES = ("serial", "burst", "reads", "copies", EXPORTS)
 _QUICK = {
     "serial_count": 10,
     "burst_count": 40,
@@ -28,6 +32,9 @@ _QUICK = {
     "seconds": 2.0,
     "copy_count": 3,
     "data_mib": 128,
+    "attach_count": 10,
+    "transfer_rounds": 1,
+    "transfer_seconds": 0.5,
 }
 
 
@@ -36,16 +43,37 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.quick:
         vars(options).update(_QUICK)
+    another = options.endpoint is not None or options.cloud is not None
     try:
-        with _target(options) as target:
-            report = measure(target, options)
-    except (InstanceError, identity.SignInError) as error:
+        if set(options.phases) - {EXPORTS}:
+            with _target(options) as target:
+                _tell(measure(target, options), options.json)
+        if EXPORTS in options.phases and another:
+            print("bench: exports are measured of an instance of its own only: volumes' files must be within reach")
+        elif EXPORTS in options.phases:
+            # Of an instance of its own, for it has a backend more.
+            with own_instance(BACKENDS[0], exports=True) as target:
+                report = measure_exports(target, options)
+            _tell(report, options.json.with_stem(f"{options.json.stem}-{EXPORTS}"))
+    except (InstanceError, identity.SignInError, TransferError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    print(report.text())
-    report.write(options.json)
-    print(f"\n{options.json}")
     return 0
+
+
+def _tell(report: Report, path: Path) -> None:
+    print(report.text())
+    report.write(path)
+    print(f"\n{path}\n")
+
+
+def measure_exports(target: Target, options: argparse.Namespace) -> Report:
+    """Attachments, and bytes through each export. Raises TransferError."""
+    meter = Meter(target.client, target.find)
+    before = processes.memory(target.find())
+    tag = f"bench-{uuid.uuid4().hex[:8]}-"
+    found = exports(target, meter, tag, options.attach_count, options.transfer_rounds, options.transfer_seconds)
+    return replace(_report(target, options, meter, before), transfers=found)
 
 
 def measure(target: Target, options: argparse.Namespace) -> Report:
@@ -63,6 +91,10 @@ def measure(target: Target, options: argparse.Namespace) -> Report:
         volumes = populate(target, meter, options.population, options.clients)
         if volumes:
             reads(target, meter, volumes, options.readers, options.seconds)
+    return _report(target, options, meter, before)
+
+
+def _report(target: Target, options: argparse.Namespace, meter: Meter, before: dict[str, processes.Memory]) -> Report:
     requests, failed = target.client.counts()
     return Report(
         label=target.label,
@@ -112,6 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--copy-gib", type=int, default=100, help="size of the volume that is copied")
     add("--copy-count", type=int, default=10, help="how many copies of each kind")
     add("--data-mib", type=int, default=1024, help="data written into it where its file is in reach")
+    add("--attach-count", type=int, default=50, help="attachments by each export")
+    add("--transfer-rounds", type=int, default=5, help="how often each export is measured, in turn with the plain file")
+    add("--transfer-seconds", type=float, default=2.0, help="how long each measurement of bytes lasts")
     add("--json", type=Path, default=Path("build/bench.json"), help="where the figures go")
     add("--quick", action="store_true", help="a short run that shows that all phases work")
     return parser

@@ -17,6 +17,7 @@ import tomli_w
 from tests.bench import identity, processes
 from tests.bench.client import Client
 from tests.bench.target import Target
+from tests.bench.ways import REMOTE
 
 BACKENDS = ("reflink", "memory")
 # More of everything than the phases ask for; thin volumes of 100 GiB cost the machine nothing.
@@ -32,8 +33,9 @@ class InstanceError(Exception):
 
 
 @contextmanager
-def own_instance(backend: str) -> Iterator[Target]:
-    """Pumice with this backend and no quotas, ready for volumes. Raises InstanceError, SignInError."""
+def own_instance(backend: str, *, exports: bool = False) -> Iterator[Target]:
+    """Pumice with this backend and no quotas, ready for volumes. With `exports`, its volumes can be reached by every
+    export, and there is a second backend whose consumers come by TCP. Raises InstanceError, SignInError."""
     directory = Path(tempfile.mkdtemp(prefix="pumice-bench-"))
     state_dir = directory / "state"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PUMICE_")}
@@ -43,7 +45,7 @@ def own_instance(backend: str) -> Iterator[Target]:
     config.write_text(
         tomli_w.dumps(
             {
-                "backends": {backend: {"driver": backend, "options": _OPTIONS[backend]}},
+                "backends": _backends(backend, exports=exports),
                 "quotas": dict.fromkeys(_QUOTAS, -1),
             }
         ),
@@ -65,13 +67,22 @@ def own_instance(backend: str) -> Iterator[Target]:
         )
     finally:
         down = _pumice(["down", "--state-dir", str(state_dir)], environment)
-        pool = state_dir / "pools" / backend
-        if pool.is_mount():
-            subprocess.run(["umount", str(pool)], check=False)
-        if keep or down.returncode != 0 or pool.is_mount():
+        pools = [state_dir / "pools" / name for name in (backend, REMOTE)]
+        for pool in pools:
+            if pool.is_mount():
+                subprocess.run(["umount", str(pool)], check=False)
+        if keep or down.returncode != 0 or any(pool.is_mount() for pool in pools):
             print(f"bench: {directory} is left to look at {down.stderr.strip()}", file=sys.stderr)
         else:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _backends(backend: str, *, exports: bool) -> dict[str, dict[str, object]]:
+    of_driver: dict[str, object] = {"driver": backend, "options": _OPTIONS[backend]}
+    if not exports:
+        return {backend: of_driver}
+    by_tcp = {"exports": ["nbd"], "export_options": {"nbd": {"transport": "tcp"}}}
+    return {backend: of_driver | {"exports": ["local", "nbd", "iscsi"]}, REMOTE: of_driver | by_tcp}
 
 
 def _pumice(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

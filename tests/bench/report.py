@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.bench.meter import PhaseResult
 from tests.bench.processes import Memory
+from tests.bench.transfer import Transfer
 
 _COLUMNS = ("p50 ms", "p95 ms", "per s", "CPU ms", "missed", "others")
 
@@ -27,6 +28,7 @@ class Report:
     memory_after: dict[str, Memory]
     requests: int
     failed: dict[str, int]
+    transfers: Sequence[Transfer] = ()
 
     def text(self) -> str:
         """The tables, as they are printed."""
@@ -50,8 +52,21 @@ class Report:
         yield "nor the client's, in percent of all there is; where it is high, the machine was disturbed."
         yield f"{self.requests} requests, {sum(self.failed.values())} failed"
         yield from (f"  {count} x {what}" for what, count in self.failed.items())
+        if self.transfers:
+            yield from self._transfers()
         if self.memory_after:
             yield from self._memory()
+
+    def _transfers(self) -> Iterator[str]:
+        width = max(len(transfer.way) for transfer in self.transfers)
+        yield ""
+        yield "ratio: to the plain file under the same tool in the same round; medians, and the least and the most"
+        for transfer in self.transfers:
+            yield (
+                f"{transfer.workload:24}{f'depth {transfer.depth}':10}{transfer.way:{width}}  {transfer.tool:9}"
+                f"{transfer.rate:>9.0f} {transfer.unit:6}{transfer.ratio:>6.2f}"
+                f"  ({min(transfer.ratios):.2f} to {max(transfer.ratios):.2f})"
+            )
 
     def _memory(self) -> Iterator[str]:
         width = max(len(name) for name in self.memory_after)
