@@ -10,12 +10,13 @@ FIRST ?= 0
 ONLY ?=
 MINUTES ?= 10
 
-.PHONY: help setup run test test-computing test-cluster test-clients test-records test-rest test-fences check bench simulate chaos lock packages openapi
+.PHONY: help setup run test test-computing test-cluster test-clients test-records test-rest test-fences test-kernel check bench simulate chaos lock packages openapi
 
 help:
 	@echo 'make setup   a virtual environment in $(VENV) with the locked packages (Python >= 3.11; PYTHON=… picks one)'
 	@echo 'make run     set up, then `pumice up` (ARGS="--port 8777 …")'
 	@echo 'make test    set up, then the unit, conformance, simulation, cluster and integration tests'
+	@echo 'make test-kernel  what needs a kernel with iSCSI and NBD, in a user-mode Linux guest (root; fetches Debian packages)'
 	@echo 'make check   formatting, lint, types, import contracts, generated files'
 	@echo 'make simulate  SEEDS=1000 histories of the control plane on virtual time, from FIRST=0 on'
 	@echo '               (FIRST=7 ONLY=2,5 replays events 2 and 5 of history 7 and prints all that happens)'
@@ -67,6 +68,9 @@ test-rest:
 
 test-fences:
 	$(BIN)/python -m pytest $(FENCES) $(ARGS)
+
+test-kernel: setup packages
+	$(BIN)/python -m pytest tests/kernel/test_kernel.py $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .
