@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 CLUSTER = "pumice.cluster"
 
@@ -15,7 +16,8 @@ CLUSTER = "pumice.cluster"
 async def answer_of(
     app: Callable[[Any, Any, Any], Awaitable[None]], method: str, path: str, headers: Mapping[str, str], content: bytes
 ) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers (names in lower case) and body of the answer. `path` may have a query."""
+    """Status, headers (names in lower case) and body of the answer. `path` is quoted as in a URL, and may have a
+    query."""
     plain, _, query = path.partition("?")
     scope: dict[str, Any] = {
         "type": "http",
@@ -23,7 +25,7 @@ async def answer_of(
         "http_version": "1.1",
         "method": method,
         "scheme": "http",
-        "path": plain,
+        "path": unquote(plain),
         "raw_path": plain.encode(),
         "root_path": "",
         "query_string": query.encode(),

@@ -10,7 +10,7 @@ import structlog
 
 from actors import ray_port
 from actors.head_environment import head_labels
-from actors.names import CONDUCTOR, HOST_LABEL, SCHEDULER, volume_actor
+from actors.names import CONDUCTOR, HOST_LABEL, SCHEDULER, STORAGE_NETWORK, volume_actor
 from actors.node_environment import VERSION_LABEL, version_label
 from cluster.attachments.abandoning import LostNodes
 from cluster.scheduling.labels import parse_selector
@@ -23,9 +23,11 @@ log = structlog.get_logger()
 
 
 def start(settings: Settings) -> None:
-    """Start conductor and scheduler on the head, where the database is, unless they run; the rest follows by itself."""
+    """Start conductor and scheduler on the head, where the database is, unless they run; the rest follows by itself.
+    Who joins from now on is told what the instance says of storage networks."""
     from actors.conductor import ConductorActor
 
+    ray_port.remember(STORAGE_NETWORK, settings.storage_network.model_dump_json(exclude_unset=True))
     _ensure_scheduler(settings)
     ray_port.ensure_actor(ConductorActor, CONDUCTOR, args=_path(settings), label_selector=head_selector(settings))
 
@@ -82,7 +84,7 @@ async def let_go_of_lost(lost: LostNodes) -> None:
     living = {node.id: node.labels.get(HOST_LABEL) for node in await asyncio.to_thread(ray_port.nodes) if node.alive}
     hosts = set((await lost.look(living)).values())
     for node_id in [node_id for node_id, host in living.items() if host in hosts]:
-        await asyncio.to_thread(_ensure_node_actor, node_id)
+        await asyncio.to_thread(start_node_actor, node_id)
 
 
 def wanted(settings: Settings, nodes: list[ray_port.Node]) -> dict[str, tuple[str, str]]:
@@ -125,7 +127,8 @@ def _ensure_scheduler(settings: Settings) -> None:
     ray_port.ensure_actor(SchedulerActor, SCHEDULER, args=_path(settings), label_selector=head_selector(settings))
 
 
-def _ensure_node_actor(node_id: str) -> None:
+def start_node_actor(node_id: str) -> None:
+    """See that there is an actor for mounts on that node. Blocking."""
     from actors.node import ensure_node_actor
 
     ensure_node_actor(node_id)

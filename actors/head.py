@@ -19,15 +19,17 @@ from pathlib import Path
 from actors import processes
 from actors.head_environment import environment, haproxy_wrapper, head_arguments, wrapper_script
 from actors.instance import Instance, ensure_private
+from actors.job_server import SCRIPT, JobServer
 from actors.node_environment import token_path
 from actors.ray_start import RayStartError, ray_start, tidy_sessions
 from cluster.settings import Settings
 from cluster.settings_file import write_private
-from drivers.exports.clearing import SERVING
+from drivers.attach.clearing import SERVING
 
 _GCS = "gcs_server"
 _RAYLET = "raylet"
 _FOLDERS = ("run", "secrets", "gcs")
+_JOBS_SECONDS = 30.0
 
 
 class HeadError(Exception):
@@ -41,6 +43,11 @@ class Head:
         self._settings = settings
         self._instance = instance
         self.environment = environment(settings, instance)
+        self._jobs = (
+            JobServer(instance, self.environment, whole_dashboard=settings.dashboard)
+            if settings.jobs or settings.dashboard
+            else None
+        )
         self._daemons: dict[str, tuple[processes.Process, str]] = {}
 
     def start(self, log: Path) -> None:
@@ -56,10 +63,12 @@ class Head:
         except RayStartError as error:
             raise HeadError(str(error)) from error
         self.attend()
-        if not self._settings.dashboard:
+        if self._jobs is not None:
+            self._jobs.take_over(log)
+        else:
             # Even without a dashboard Ray starts its server, for usage statistics alone, which are off.
-            for process in processes.find(self._instance.mark, "dashboard.py"):
-                processes.send(process, self._instance.mark, signal.SIGTERM)
+            for process in processes.find(self._instance.mark, SCRIPT):
+                processes.send(process, self._instance.mark, signal.SIGKILL)
 
     def attend(self) -> None:
         """Remember which processes make up the running head, and how its GCS was started. Raises HeadError when one of
@@ -98,6 +107,16 @@ class Head:
             )
         old = self._daemons[_GCS][0]
         self._daemons[_GCS] = replace(old, pid=started.pid), processes.started_at(started.pid)
+
+    def keep_jobs(self, log: Path) -> None:
+        """See that jobs are taken, where they are to be; raises nothing."""
+        if self._jobs is not None:
+            self._jobs.keep(log)
+
+    def wait_for_jobs(self) -> None:
+        """Return when jobs are taken, where they are to be, or after a while."""
+        if self._jobs is not None:
+            self._jobs.wait(_JOBS_SECONDS)
 
     def stop(self) -> list[processes.Process]:
         """End every process of the instance but those that serve attached volumes; return those that would not go."""

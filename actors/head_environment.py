@@ -11,12 +11,14 @@ from actors import node_environment
 from actors.instance import Instance
 from actors.node_environment import GCS, METRICS, token_path
 from cluster.settings import Settings, is_unspecified
+from cluster.storage_network.choosing import choose_here
+from cluster.storage_network.chosen import Chosen
 
 LOOPBACK = "127.0.0.1"
 # Every answer of the API has the id of its request; a 404 without one is of Serve, which has no application yet.
 _NOT_OURS = "http-after-response set-status 503 if { status 404 } !{ res.hdr(x-openstack-request-id) -m found }"
 # Ports, by their place in the instance's block, behind those that every node has.
-DASHBOARD, HAPROXY_METRICS, HAPROXY_STATS, FALLBACK_PROXY = range(METRICS + 1, METRICS + 5)
+DASHBOARD, HAPROXY_METRICS, HAPROXY_STATS, FALLBACK_PROXY, DASHBOARD_METRICS = range(METRICS + 1, METRICS + 6)
 
 
 def ray_address(settings: Settings, instance: Instance) -> str:
@@ -24,9 +26,21 @@ def ray_address(settings: Settings, instance: Instance) -> str:
     return f"{settings.cluster_address or LOOPBACK}:{instance.port(GCS)}"
 
 
+def jobs_url(settings: Settings, instance: Instance) -> str | None:
+    """Where the head takes jobs, and shows its dashboard, if it does; no trailing slash."""
+    return f"http://{LOOPBACK}:{instance.port(DASHBOARD)}" if settings.jobs or settings.dashboard else None
+
+
 def head_labels(settings: Settings) -> dict[str, str]:
-    """The labels of the head's own node."""
-    return node_environment.labels(settings.host_name, settings.availability_zone, settings.labels)
+    """The labels of the head's own node, those of its storage network included once that is chosen."""
+    network = Chosen.read(settings.state_dir)
+    more = {**settings.labels, **(network.labels if network is not None else {})}
+    return node_environment.labels(settings.host_name, settings.availability_zone, more)
+
+
+def choose_network(settings: Settings) -> Chosen:
+    """The storage network of the head's own node. Blocking; raises SettingsError, OSError."""
+    return choose_here(settings.storage_network, settings.labels, settings.cluster_address or LOOPBACK)
 
 
 def environment(settings: Settings, instance: Instance) -> dict[str, str]:
@@ -40,6 +54,8 @@ def environment(settings: Settings, instance: Instance) -> dict[str, str]:
         "RAY_health_check_period_ms": "500",
         "RAY_health_check_timeout_ms": "1500",
         "RAY_health_check_failure_threshold": "4",
+        # One fixed port for all heads of a machine otherwise.
+        "DASHBOARD_METRIC_PORT": str(instance.port(DASHBOARD_METRICS)),
         **_serve(instance),
     }
     if not settings.dashboard:
@@ -91,7 +107,9 @@ def head_arguments(settings: Settings, instance: Instance) -> list[str]:
         "node-ip-address": settings.cluster_address or LOOPBACK,
         "dashboard-port": instance.port(DASHBOARD),
         "include-dashboard": str(settings.dashboard).lower(),
-        **node_environment.arguments(instance, head_labels(settings), settings.object_store_bytes),
+        **node_environment.arguments(
+            instance, head_labels(settings), settings.object_store_bytes, shows_output=settings.jobs
+        ),
     }
     return [f"--{key}={value}" for key, value in arguments.items()]
 

@@ -128,7 +128,11 @@ class InProcessCluster:
         for host in self.hosts.values():
             await host.beat()
         context = Context(
-            self.store, self.outside, self.settings, InProcessPorts(self.desk, self.hosts, self.compute), self._checkpoint
+            self.store,
+            self.outside,
+            self.settings,
+            InProcessPorts(self.desk, self.hosts, self.compute),
+            self._checkpoint,
         )
         self.conductor = Conductor(context, FLOWS, holder=self._holder)
         await self.conductor.take_lease()

@@ -26,7 +26,7 @@ _BLOCK = 200
 _TRIES = 50
 # The ports that must be free: a node's own (actors.node_environment, actors.head_environment). Of the replicas' Serve
 # passes over those that are taken, and for a minute after a kill they are: Serve does not say SO_REUSEADDR.
-_FIXED = 11
+_FIXED = 12
 _FREE_SECONDS = 75.0
 # A UNIX socket's path holds 107 bytes, and Ray puts as many as 70 behind this directory's. HAProxy lets it hold 97, and
 # Serve puts its own directory, a node's id and a name behind it: `/h/`, 56 digits, `/a`.

@@ -11,7 +11,9 @@ from actors import node_environment, processes
 from actors.hangs import Hangs
 from actors.instance import Instance, ensure_private
 from actors.ray_start import RayStartError, ray_start, tidy_sessions
-from drivers.exports.clearing import SERVING
+from cluster.storage_network.choosing import choose_here
+from cluster.storage_network.settings import StorageNetworkSettings
+from drivers.attach.clearing import SERVING
 
 _RAYLET = "raylet"
 # How long raylet and volume actors go on without a head; a machine may need some minutes to start again. Ray's own
@@ -21,7 +23,8 @@ _HEAD_MAY_BE_AWAY_SECONDS = 1800
 
 class JoinedNode:
     """This machine's node of the cluster whose head is at `head` (host:port). `address` is how the others reach it,
-    `token` the file with the cluster's secret. It outlives this object; `stop` ends it."""
+    `token` the file with the cluster's secret, `network` what it says itself of its storage network. It outlives this
+    object; `stop` ends it."""
 
     def __init__(
         self,
@@ -32,7 +35,9 @@ class JoinedNode:
         token: Path,
         labels: Mapping[str, str],
         object_store_bytes: int,
+        network: StorageNetworkSettings,
     ) -> None:
+        self._network = network
         self._instance, self._head, self._address = instance, head, address
         self._labels, self._object_store_bytes = labels, object_store_bytes
         self.environment = node_environment.environment(instance, token) | {
@@ -41,15 +46,19 @@ class JoinedNode:
         self._hangs = Hangs(instance, address)
         self._raylet: tuple[int, str] | None = None
 
-    def start(self, log: Path) -> None:
-        """Start it; return when it has registered with the head. Raises RayStartError, InstanceError, OSError."""
+    def start(self, log: Path, network: StorageNetworkSettings) -> None:
+        """Start it; return when it has registered with the head. `network` is what the instance says of storage
+        networks. Raises RayStartError, InstanceError, SettingsError (no such network here), OSError."""
         for directory in (self._instance.short_dir, self._instance.state_dir / "run"):
             ensure_private(directory)
         tidy_sessions(self._instance)
+        chosen = choose_here(self._network.under(network), self._labels, self._address)
+        chosen.write(self._instance.state_dir)
+        labels = {**self._labels, **chosen.labels}
         arguments = {
             "address": self._head,
             "node-ip-address": self._address,
-            **node_environment.arguments(self._instance, self._labels, self._object_store_bytes),
+            **node_environment.arguments(self._instance, labels, self._object_store_bytes, shows_output=True),
         }
         ray_start(
             [f"--{key}={value}" for key, value in arguments.items()], self.environment, log, what="this machine's node"

@@ -1,10 +1,11 @@
-"""The names under which actors are found."""
+"""The names under which actors, and what the head keeps for those who join, are found."""
 
 from __future__ import annotations
 
 CONDUCTOR = "pumice-conductor"
 SCHEDULER = "pumice-scheduler"
 HOST_LABEL = "pumice.io/host"
+STORAGE_NETWORK = "storage_network"
 
 
 def volume_actor(service: str) -> str:

@@ -17,6 +17,7 @@ from actors.node_claims import Owner, node_directory
 from actors.node_host import NodeHost
 from cluster import logs
 from cluster.attachments.abandoning import NODE_KEY
+from cluster.storage_network.chosen import address_of
 from drivers.vocabulary import AccessMode
 
 _ABANDON_SECONDS = 30.0
@@ -33,7 +34,7 @@ class NodeActor:
             logs.configure(state_dir / "logs", f"node-{host}")
             connector = {
                 "host": host,
-                "ip": ray_port.own_address(),
+                "ip": address_of(labels) or ray_port.own_address(),
                 "os_type": platform.system().lower(),
                 "platform": platform.machine(),
                 "multipath": False,

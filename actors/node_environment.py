@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
@@ -51,6 +52,8 @@ def environment(instance: Instance, token: Path) -> dict[str, str]:
         if not key.startswith(("PUMICE_", "RAY_ADDRESS", "RAY_NAMESPACE", "RAY_AUTH", "RAY_JOB_", "RAY_RUNTIME_ENV"))
     }
     return kept | {
+        # A job's command, `python train.py`, is to find the Python that has Ray and Pumice.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)]),
         "PUMICE_STATE_DIR": str(instance.state_dir),
         MARK: instance.mark,
         # Otherwise processes that rename themselves overwrite their environment, and nobody can tell whose they are.
@@ -70,8 +73,11 @@ def environment(instance: Instance, token: Path) -> dict[str, str]:
     }
 
 
-def arguments(instance: Instance, node_labels: Mapping[str, str], object_store_bytes: int) -> dict[str, object]:
-    """What every `ray start` is given, by name."""
+def arguments(
+    instance: Instance, node_labels: Mapping[str, str], object_store_bytes: int, *, shows_output: bool
+) -> dict[str, object]:
+    """What every `ray start` is given, by name. `shows_output`: what tasks print reaches the programs they are of, and
+    so the logs of jobs, for a process of 46 MB."""
     return {
         "node-manager-port": instance.port(NODE_MANAGER),
         "object-manager-port": instance.port(OBJECT_MANAGER),
@@ -79,7 +85,7 @@ def arguments(instance: Instance, node_labels: Mapping[str, str], object_store_b
         "dashboard-agent-grpc-port": instance.port(AGENT_GRPC),
         "dashboard-agent-listen-port": instance.port(AGENT_HTTP),
         "metrics-export-port": instance.port(METRICS),
-        "include-log-monitor": "false",
+        "include-log-monitor": str(shows_output).lower(),
         # 0 is "any": the kernel's ephemeral ports.
         "min-worker-port": 0,
         "max-worker-port": 0,

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 import structlog
 
@@ -21,13 +23,18 @@ from actors.handles.session import Session
 from actors.node_claims import Claim, ClaimFiles, Owner
 from drivers.attach import devices, filesystems
 from drivers.attach.clearing import mount_point
-from drivers.attach.filesystems import AttachError, BusyError
+from drivers.attach.filesystems import BusyError, LostWritesError
+from drivers.attach.programs import AttachError
 from drivers.kernel import boot_id
 from drivers.vocabulary import AccessMode
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = structlog.get_logger()
 _LOOK_SECONDS: Final = 1.0
 _AGAIN_SECONDS: Final = 4.0
+_THREADS: Final = 64
 
 
 class NodeHost:
@@ -44,10 +51,13 @@ class NodeHost:
         self._claims: dict[str, Claim] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._releasing: dict[str, asyncio.Task[None]] = {}
+        self._unattended = ""
+        # Of its own: those that wait for a volume whose node is gone must not hold up the others.
+        self._threads = ThreadPoolExecutor(_THREADS, "claim")
 
     async def open(self) -> None:
         """Take up the claims of an earlier life; to be called before anything else."""
-        for claim in await asyncio.to_thread(self._files.all):
+        for claim in await self._in_thread(self._files.all):
             self._claims[claim.id] = claim
 
     async def serve(self) -> None:
@@ -58,7 +68,22 @@ class NodeHost:
                 if claim.id not in self._releasing:
                     # Each by itself: one whose files are still open by somebody must not hold up the others.
                     self._releasing[claim.id] = asyncio.create_task(self._release(claim), name=f"release {claim.id}")
+            await self._in_thread(self._attend, list(self._claims))
             await asyncio.sleep(_LOOK_SECONDS)
+
+    def _attend(self, claim_ids: Collection[str]) -> None:
+        trouble = ""
+        for claim_id in claim_ids:
+            try:
+                devices.attend(self._directory, claim_id)
+            except AttachError as error:
+                trouble = str(error)
+        if trouble != self._unattended:
+            self._unattended = trouble
+            log.warning("node.silence_not_limited", error=trouble or "it is now")
+
+    async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
 
     async def _release(self, claim: Claim) -> None:
         try:
@@ -76,7 +101,7 @@ class NodeHost:
         async with self._locks[claim_id]:
             claim = Claim(claim_id, volume_id, mode.value, owner, boot_id())
             # Written before the attachment is asked for: whoever finds it also finds an attachment that it led to.
-            await asyncio.to_thread(self._files.write, claim)
+            await self._in_thread(self._files.write, claim)
             self._claims[claim_id] = claim
         try:
             async with self._locks[claim_id]:
@@ -94,9 +119,10 @@ class NodeHost:
         made = (await session.call("POST", "/attachments", {"attachment": asked}))["attachment"]
         await self._refuse_others(claim, session, made["id"])
         info = dict(made["connection_info"])
-        device = await asyncio.to_thread(devices.ensure, claim.id, info["driver_volume_type"], info, mode)
-        directory = mount_point(self._directory, claim.id)
-        await asyncio.to_thread(filesystems.ensure_mounted, device, directory, mode, filesystem)
+        kind = info["driver_volume_type"]
+        device = await self._in_thread(devices.ensure, self._directory, claim.id, kind, info, mode)
+        directory, scratch = mount_point(self._directory, claim.id), devices.scratch_file(self._directory, claim.id)
+        await self._in_thread(filesystems.ensure_mounted, device, directory, mode, filesystem, scratch)
         await session.call("POST", f"/attachments/{made['id']}/action", {"os-complete": {}})
         log.info("node.mounted", claim=claim.id, volume_id=claim.volume_id, attachment=made["id"])
         return str(directory)
@@ -115,7 +141,8 @@ class NodeHost:
 
     async def unmount(self, claim_id: str, session: Session) -> None:
         """Nothing of the claim is left, and the volume is free. Releasing nothing succeeds. Raises RefusedError when
-        files are open: close them and call again; FailedError; HandleError."""
+        files are open: close them and call again; FailedError, also when all is released and not all that was written
+        has reached the volume; HandleError."""
         try:
             await self._let_go(claim_id, session)
         except BusyError as error:
@@ -128,16 +155,28 @@ class NodeHost:
             claim = self._claims.get(claim_id)
             if claim is None:
                 return
-            await asyncio.to_thread(filesystems.ensure_unmounted, mount_point(self._directory, claim_id))
-            await asyncio.to_thread(devices.ensure_absent, claim_id)
+            lost = await self._unmount(claim)
+            await self._in_thread(devices.ensure_absent, self._directory, claim_id)
             if session is not None:
                 await self._detach(claim, session)
             else:
                 await self._abandon(claim_id)
-            await asyncio.to_thread(self._files.remove, claim_id)
+            await self._in_thread(self._files.remove, claim_id)
             del self._claims[claim_id]
             log.info("node.released", claim=claim_id, volume_id=claim.volume_id)
         self._locks.pop(claim_id, None)
+        if lost is not None:
+            log.warning("node.lost_writes", claim=claim_id, volume_id=claim.volume_id, error=str(lost))
+            if session is not None:
+                raise lost
+
+    async def _unmount(self, claim: Claim) -> LostWritesError | None:
+        cut = partial(devices.cut, self._directory, claim.id)
+        try:
+            await self._in_thread(filesystems.ensure_unmounted, mount_point(self._directory, claim.id), cut)
+        except LostWritesError as error:
+            return error
+        return None
 
     async def _detach(self, claim: Claim, session: Session) -> None:
         try:

@@ -27,12 +27,16 @@ from typing import Any
 import ray
 from ray import exceptions as ray_errors
 from ray._private import ray_constants
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray._raylet import Config  # type: ignore[attr-defined]
+from ray.experimental import internal_kv
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.asgi import answer_of
 
 NAMESPACE = "pumice"
+# In the environment of a program that was submitted as a job (`ray job submit`), and of nothing else.
+JOB_VARIABLE = RAY_JOB_CONFIG_JSON_ENV_VAR
 RING_SECONDS = 10.0
 RINGS_KEPT = 1000
 _LOOPBACK = ("127.0.0.1", "localhost")
@@ -65,11 +69,11 @@ class Node:
     alive: bool
 
 
-def connect(address: str, namespace: str = NAMESPACE, *, token: Path | None = None) -> None:
+def connect(address: str, namespace: str = NAMESPACE, *, token: Path | None = None, shows_output: bool = False) -> None:
     """Join the cluster at `address` (`host:port`; never guessed). Raises ConnectionError when nothing answers there.
 
     `token` is the file of the secret that admits to it. None: as RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH say, which must
-    have been in the environment before Ray was imported.
+    have been in the environment before Ray was imported. `shows_output`: what this program's tasks print, it prints.
     """
     if token is not None:
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
@@ -79,7 +83,11 @@ def connect(address: str, namespace: str = NAMESPACE, *, token: Path | None = No
         ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         ray.init(
-            address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True
+            address,
+            namespace=namespace,
+            log_to_driver=shows_output,
+            logging_level=logging.ERROR,
+            ignore_reinit_error=True,
         )
     except (ConnectionError, ray_errors.RayError, RuntimeError) as error:
         raise ConnectionError(f"Ray at {address} cannot be joined: {error}") from error
@@ -110,24 +118,41 @@ def nodes() -> list[Node]:
     ]
 
 
+def remember(key: str, value: str) -> None:
+    """The head keeps `value` under `key`, for `remembered_at`."""
+    internal_kv._internal_kv_put(key.encode(), value.encode(), overwrite=True, namespace=NAMESPACE.encode())
+
+
+def remembered_at(address: str, key: str, timeout_seconds: float) -> str | None:
+    """What the head at `address` keeps under `key`, asked as by `nodes_at` and with its errors; None: nothing."""
+    found = _asked_from_outside(
+        address, lambda head: head.internal_kv_get(key.encode(), NAMESPACE.encode(), timeout=timeout_seconds)
+    )
+    return None if found is None else str(found, "utf-8")
+
+
 def nodes_at(address: str, timeout_seconds: float) -> list[Node]:
     """The nodes known to the head at `address`, asked from outside the cluster: this process joins nothing.
 
     Raises ConnectionError when nothing answers there, PermissionError when it does not take our token.
     """
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # nothing public works without a node of one's own
-
-    try:
-        found = GcsClient(address=address).get_all_node_info(timeout=timeout_seconds)
-    except ray_errors.AuthenticationError as error:
-        raise PermissionError(_first_line(error)) from error
-    except (ray_errors.RayError, RuntimeError, OSError) as error:
-        raise ConnectionError(_first_line(error)) from error
+    found = _asked_from_outside(address, lambda head: head.get_all_node_info(timeout=timeout_seconds))
     alive = 0  # GcsNodeInfo.GcsNodeState.ALIVE
     return [
         Node(row.node_id.hex(), row.node_manager_address, dict(row.labels), row.state == alive)
         for row in found.values()
     ]
+
+
+def _asked_from_outside(address: str, question: Callable[[Any], Any]) -> Any:
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # nothing public works without a node of one's own
+
+    try:
+        return question(GcsClient(address=address))
+    except ray_errors.AuthenticationError as error:
+        raise PermissionError(_first_line(error)) from error
+    except (ray_errors.RayError, RuntimeError, OSError) as error:
+        raise ConnectionError(_first_line(error)) from error
 
 
 def own_labels() -> dict[str, str]:

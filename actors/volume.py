@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from actors import ray_port
-from actors.instance import process_name
+from actors.head_environment import LOOPBACK
+from actors.instance import mark_of, process_name
 from actors.liveness import beat, or_end, watch
 from actors.names import SCHEDULER
 from actors.node_environment import ZONE_LABEL
 from actors.volume_host import VolumeHost
 from cluster import logs
 from cluster.services.report import LeaseAnswer, ServiceReport
-from cluster.settings import BackendSettings
+from cluster.settings import BackendSettings, is_loopback
+from cluster.storage_network.allow_list import AllowList, table_name
+from cluster.storage_network.chosen import Chosen
+from cluster.storage_network.seam import Rules
+from cluster.storage_network.settings import AllowListMode
+from cluster.storage_network.shaping import Shaping, owner_of
+from cluster.storage_network.ways import Ways, directory_of
 from drivers import export_registry
+from drivers.protocols import Export, Portals
 from drivers.registry import create
 from drivers.vocabulary import ConnectionItem, InventoryItem
 
 _REPORT_SECONDS = 30.0
+log = structlog.get_logger()
 
 
 class VolumeActor:
@@ -34,6 +46,27 @@ class VolumeActor:
             directory = Path(os.environ["PUMICE_STATE_DIR"])
             logs.configure(directory / "logs", f"volume-{host_name}-{backend_name}")
             labels = ray_port.own_labels()
+            network = Chosen.read(directory) or Chosen(None, LOOPBACK, None, None, AllowListMode.WHERE_POSSIBLE)
+            leaving, troubles = export_registry.leaving(directory, backend_name, host_name, backend.exports)
+            for trouble in troubles:
+                log.error("export.stranded", error=trouble)
+            for name in backend.exports:
+                options = backend.export_options.get(name, {})
+                try:
+                    export_registry.remember(name, options, directory, backend_name, address=network.address)
+                except OSError as error:  # a full disk, say; it serves without that
+                    log.warning("export.not_remembered", export=name, error=str(error))
+            exports = [
+                export_registry.create(
+                    name,
+                    backend.export_options.get(name, {}),
+                    directory,
+                    backend_name,
+                    host_name,
+                    address=network.address,
+                )
+                for name in backend.exports
+            ]
             self._host = VolumeHost(
                 f"{host_name}@{backend_name}",
                 create(backend.driver, backend.options, directory, backend_name),
@@ -42,12 +75,9 @@ class VolumeActor:
                 heartbeat=heartbeat,
                 process=process_name(directory),
                 report=_report,
-                exports=[
-                    export_registry.create(
-                        name, backend.export_options.get(name, {}), directory, backend_name, host_name
-                    )
-                    for name in backend.exports
-                ],
+                exports=exports,
+                network=_network(f"{host_name}@{backend_name}", exports, network, directory),
+                leaving=leaving,
             )
             self._loops = [watch(self._host.serve(), "volume"), watch(beat(directory), "beat")]
 
@@ -66,6 +96,17 @@ class VolumeActor:
     async def connections(self, epoch: int) -> list[ConnectionItem]:
         """See VolumeHost.connections."""
         return await self._host.connections(epoch=epoch)
+
+
+def _network(service: str, exports: Sequence[Export], chosen: Chosen, directory: Path) -> Ways:
+    """The ways to the exports of `service`, and every kind of rule that this node keeps for them."""
+    backend_name = service.partition("@")[2]
+    is_expected = not is_loopback(chosen.address) and any(isinstance(export, Portals) for export in exports)
+    rules: list[Rules] = [
+        AllowList(table_name(mark_of(directory), backend_name), chosen.allow_list, is_expected=is_expected),
+        Shaping(owner_of(mark_of(directory), backend_name)),
+    ]
+    return Ways(service, directory_of(directory, backend_name), rules, chosen.capabilities)
 
 
 async def _report(report: ServiceReport) -> LeaseAnswer:

@@ -18,6 +18,7 @@ from actors.exporting import Exporting
 from cluster.lease_lost import LeaseLostError
 from cluster.outside import boot_seconds
 from cluster.services.report import LeaseAnswer, ServiceReport, holder_name
+from cluster.storage_network.seam import StorageNetwork
 from drivers.protocols import Backend, Clones, Export, Fences, Holds, Snapshots
 from drivers.vocabulary import (
     BackendUnavailableError,
@@ -64,11 +65,13 @@ class VolumeHost:
         process: str,
         report: Callable[[ServiceReport], Awaitable[LeaseAnswer]],
         exports: Sequence[Export] = (),
+        network: StorageNetwork | None = None,
+        leaving: Sequence[Export] = (),
         clock: Callable[[], float] = boot_seconds,
     ) -> None:
         self.host = host
         self._backend = backend
-        self._exporting = Exporting(host, backend, exports)
+        self._exporting = Exporting(host, backend, exports, network, leaving)
         self._zone = availability_zone
         self._labels = dict(node_labels)
         self._heartbeat = heartbeat
@@ -282,7 +285,13 @@ class VolumeHost:
         protocols = self._exporting.protocols
         if not protocols:
             return pool
-        can = replace(pool.capabilities, storage_protocol=protocols[0], protocols=protocols, multiattach=True)
+        can = replace(
+            pool.capabilities,
+            storage_protocol=protocols[0],
+            protocols=protocols,
+            multiattach=True,
+            extra={**pool.capabilities.extra, **self._exporting.network},
+        )
         return replace(pool, capabilities=can)
 
 

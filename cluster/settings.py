@@ -24,6 +24,8 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as PydanticSettingsError
 
+from cluster.storage_network.settings import StorageNetworkSettings
+
 PREFIX = "PUMICE_"
 # Variables that processes of an instance carry for other ends than settings.
 _NOT_SETTINGS = {"PUMICE_CONFIG", "PUMICE_INSTANCE"}
@@ -179,9 +181,11 @@ class Settings(BaseSettings):
     max_limit: int = Field(default=1000, ge=1, le=100_000)
     max_body_bytes: int = Field(default=114_688, ge=1024)
     public_url: str | None = None
+    jobs: bool = True
     dashboard: bool = False
     object_store_bytes: int = Field(default=80 << 20, ge=80 << 20)
     identity: IdentitySettings = IdentitySettings()
+    storage_network: StorageNetworkSettings = StorageNetworkSettings()
     backends: dict[str, BackendSettings] = Field(default_factory=lambda: {"reflink": BackendSettings()}, min_length=1)
     quotas: QuotaSettings = QuotaSettings()
     timing: TimingSettings = TimingSettings()

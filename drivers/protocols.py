@@ -21,8 +21,10 @@ from drivers.vocabulary import (
     ConnectionItem,
     ConnectionSpec,
     InventoryItem,
+    Limits,
     Observed,
     PoolReport,
+    Portal,
     SnapshotSpec,
     VolumeSpec,
 )
@@ -152,6 +154,12 @@ class Export(Protocol):
         """Whether a consumer with this connector could connect."""
         ...
 
+    def cannot_keep(self, limits: Limits) -> str:
+        """Why it cannot hold a consumer to these limits, as a clause for a sentence that says what to do; "" when it
+        can. What `Portals.by_network` names counts as kept here. A look, not a promise: `ensure_connection` raises
+        UnsupportedError for limits that it cannot keep."""
+        ...
+
     async def ensure_connection(self, spec: ConnectionSpec, path: Path) -> ConnectionInfo:
         """The consumer of `spec`, and nobody else by its means, reaches the bytes at `path`. A repeat gives the same
         answer. Raises UnsupportedError, InUseError (another holds the consumer's name), BackendUnavailableError."""
@@ -167,4 +175,27 @@ class Export(Protocol):
 
     async def resized(self, volume_id: str, path: Path) -> None:
         """The volume grew: its consumers see the new size, at the latest when they look again."""
+        ...
+
+
+@runtime_checkable
+class Ends(Protocol):
+    """An export that runs something also while it serves nobody."""
+
+    async def end(self) -> None:
+        """Nothing of it runs any more; called when it serves nobody. Safe to repeat. Raises
+        BackendUnavailableError."""
+        ...
+
+
+@runtime_checkable
+class Portals(Protocol):
+    """An export by which consumers may come over TCP."""
+
+    async def portal(self, connection_id: str) -> Portal | None:
+        """Where the consumer of a connection that is served comes to; None when it comes by another way than TCP."""
+        ...
+
+    def by_network(self, limits: Limits) -> Limits:
+        """What of these limits the node's network is to keep for the export, by what leaves from its portal."""
         ...

@@ -229,6 +229,14 @@ class ConnectionInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Portal:
+    """Where consumers come to over TCP: an IP address of the node (unspecified: every one of its addresses), a port."""
+
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionItem:
     """One connection found on an export."""
 

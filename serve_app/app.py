@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import serve_app.attachments.routes
 import serve_app.availability_zones.routes
@@ -33,8 +33,8 @@ from serve_app.identity.tokens import TokenSigner
 from serve_app.wire.dispatch import Dispatch
 from serve_app.wire.exchange import Answerer, App
 from serve_app.wire.openapi import OpenApi
-from serve_app.wire.route import Action, Room, Route, Servers
-from serve_app.wire.site import Site
+from serve_app.wire.route import Action, Room, Route
+from serve_app.wire.site import Close, Site
 
 ROUTES: tuple[Route, ...] = (
     *serve_app.versions.routes.ROUTES,
@@ -73,12 +73,12 @@ def authenticator_of(room: Room) -> Authenticator:
     return EmbeddedAuthenticator(room.store, room.outside, signer, f"{settings.endpoint}/identity/v3")
 
 
-def servers_of(settings: Settings) -> Servers | None:
+def nova_of(settings: Settings) -> Nova | None:
     """Whom to ask whether a server uses a volume: only a cloud with a Keystone can have a Nova."""
     identity = settings.identity
     if identity.mode is not IdentityMode.KEYSTONE or identity.keystone_url is None:
         return None
-    return Nova(identity.keystone_url, settings.region).attachment
+    return Nova(identity.keystone_url, settings.region)
 
 
 def build(
@@ -86,8 +86,10 @@ def build(
     authenticator: Authenticator,
     apps: Mapping[str, App] | None = None,
     passwords: Passwords | None = None,
+    closing: Sequence[Close] = (),
 ) -> Site:
-    """The ASGI application. `apps` are further ones by first path segment (the dashboard)."""
+    """The ASGI application. `apps` are further ones by first path segment (the dashboard); `closing` is called at its
+    end, after the authenticator's own `close`."""
     api: Answerer = Dispatch(room, authenticator, ROUTES, ACTIONS)
     if isinstance(authenticator, NoAuthenticator):
         api = serve_app.versions.routes.OpenDocument(api)
@@ -99,4 +101,4 @@ def build(
     }
     if isinstance(authenticator, EmbeddedAuthenticator):
         answerers["identity"] = KeystoneSite(room, authenticator, passwords or Passwords())
-    return Site(room, answerers, apps)
+    return Site(room, answerers, apps, closing=(authenticator.close, *closing))

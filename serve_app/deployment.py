@@ -26,11 +26,12 @@ def build_app(settings_path: str) -> App:
     settings = load_effective(Path(settings_path))
     directory = settings.state_dir / "logs"
     logs.configure(directory, logs.free_name(directory, "api"))
+    nova = app.nova_of(settings)
     room = Room(
         store=open_store(settings.database),
         settings=settings,
         outside=Outside(),
         ring=lambda: ray_port.ring(CONDUCTOR, "wake"),
-        servers=app.servers_of(settings),
+        servers=None if nova is None else nova.attachment,
     )
-    return app.build(room, app.authenticator_of(room))
+    return app.build(room, app.authenticator_of(room), closing=() if nova is None else (nova.close,))

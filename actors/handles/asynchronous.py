@@ -6,7 +6,9 @@ All handles can be pickled and passed to tasks and actors.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlencode
 
-from actors.handles.errors import FailedError, HandleError, MissingError, NotInTimeError
+from actors.handles.errors import FailedError, HandleError, MissingError, NotInTimeError, RefusedError
 from actors.handles.session import Session
 from actors.names import HOST_LABEL
 
@@ -63,7 +65,8 @@ class AsyncClient:
         return AsyncVolume(self._session, (await self._session.call("POST", "/volumes", body))["volume"])
 
     async def volume(self, volume: str) -> AsyncVolume:
-        """The volume of this id or, if there is none, of this name. Raises MissingError, HandleError."""
+        """The volume of this id or, if there is none, of this name. Raises MissingError, RefusedError (several have
+        the name), HandleError."""
         return AsyncVolume(self._session, await _find(self._session, "volumes", volume))
 
     async def volumes(self, **filters: str) -> list[AsyncVolume]:
@@ -71,7 +74,8 @@ class AsyncClient:
         return [AsyncVolume(self._session, item) for item in await _all(self._session, "volumes", filters)]
 
     async def snapshot(self, snapshot: str) -> AsyncSnapshot:
-        """The snapshot of this id or, if there is none, of this name. Raises MissingError, HandleError."""
+        """The snapshot of this id or, if there is none, of this name. Raises MissingError, RefusedError (several have
+        the name), HandleError."""
         return AsyncSnapshot(self._session, await _find(self._session, "snapshots", snapshot))
 
     async def snapshots(self, **filters: str) -> list[AsyncSnapshot]:
@@ -191,9 +195,9 @@ class AsyncVolume(_Resource):
 
     @asynccontextmanager
     async def mounted(self, mode: Mode = "rw", *, filesystem: str = "ext4") -> AsyncIterator[Path]:
-        """The volume's files: a directory, for as long as the block lasts, on the node where the volume is
-        (`locality`). An empty volume gets a file system first (`rw` only). When this process dies, the volume is
-        detached all the same. Needs root on the node. Raises HandleError."""
+        """The volume's files: a directory, for as long as the block lasts; on another node than the volume's
+        (`locality`) where its backend has the export `nbd`. An empty volume gets a file system first (`rw` only). When
+        this process dies, the volume is detached all the same. Needs root on the node. Raises HandleError."""
         from actors.handles.mounting import mount, unmount
 
         claim = await mount(self.session, self.id, mode, filesystem)
@@ -259,17 +263,24 @@ def _id_of(resource: _Resource | str | None) -> str | None:
 
 
 async def _find(session: Session, collection: str, wanted: str) -> dict[str, Any]:
-    one = collection.removesuffix("s")
+    if _is_id(wanted):
+        with contextlib.suppress(MissingError):  # a name may look like an id
+            found: dict[str, Any] = await session.call("GET", f"/{collection}/{wanted}")
+            return dict(found[collection.removesuffix("s")])
+    named = await _all(session, collection, {"name": wanted})
+    if not named:
+        raise MissingError(f"there are no {collection} with the id or name {wanted!r} in this project")
+    if len(named) > 1:
+        ids = ", ".join(one["id"] for one in named)
+        raise RefusedError(f"there are {len(named)} {collection} with the name {wanted!r}; name one by its id: {ids}")
+    return named[0]
+
+
+def _is_id(text: str) -> bool:
     try:
-        found: dict[str, Any] = (await session.call("GET", f"/{collection}/{wanted}"))[one]
-    except HandleError:
-        query = urlencode({"name": wanted})
-        named = (await session.call("GET", f"/{collection}/detail?{query}"))[collection]
-        if len(named) != 1:
-            count = "no" if not named else str(len(named))
-            raise MissingError(f"there are {count} {collection} with the id or name {wanted!r}") from None
-        found = named[0]
-    return found
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
 
 
 async def _all(session: Session, collection: str, filters: Mapping[str, str]) -> list[dict[str, Any]]:

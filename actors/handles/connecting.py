@@ -1,4 +1,5 @@
-"""Finding the instance: the cluster this process is part of, the arguments, `PUMICE_STATE_DIR`, `RAY_ADDRESS`."""
+"""Finding the instance: the cluster this process is part of, the arguments, the cluster of the job that this process
+is, `PUMICE_STATE_DIR`, `RAY_ADDRESS`."""
 
 from __future__ import annotations
 
@@ -25,8 +26,9 @@ def connect(
     """A client of the instance.
 
     It is found, in this order: the HTTP `endpoint` (then username, password and project_name are needed); the cluster
-    that this process belongs to already (tasks, actors, jobs); the `state_dir`; the Ray `address`; the variable
-    PUMICE_STATE_DIR; the variable RAY_ADDRESS; the default state directory. Without a user it acts as the one that the
+    that this process belongs to already (tasks, actors); the `state_dir`; the Ray `address`; the cluster to which this
+    program was submitted as a job; the variable PUMICE_STATE_DIR; the variable RAY_ADDRESS; the default state
+    directory. Without a user it acts as the one that the
     settings name for programs of the cluster. Raises UnreachableError, NotAllowedError.
     """
     return Client(_client(state_dir, address, endpoint, Login(username, password, project_name)))
@@ -62,20 +64,57 @@ def _client(state_dir: Path | str | None, address: str | None, endpoint: str | N
 
 def _join(state_dir: Path | str | None, address: str | None) -> None:
     from actors import ray_port
-    from actors.node_environment import token_path
 
     if ray_port.connected():
         return
-    given = state_dir or (None if address else os.environ.get("PUMICE_STATE_DIR"))
-    address = address or (None if given else os.environ.get("RAY_ADDRESS"))
-    token = None  # with an address, Ray's own variables say how it is let in
-    if address is None:
-        directory = (Path(given) if given else _default()).expanduser().absolute()
-        address, token = _address_of(directory), token_path(directory)
+    found, token = _place(state_dir, address)
     try:
-        ray_port.connect(address, token=token)
+        ray_port.connect(found, token=token, shows_output=True)
     except ConnectionError as error:
-        raise UnreachableError(str(error)) from error
+        raise UnreachableError(f"{error}; {_advice(token)}") from error
+
+
+def _place(state_dir: Path | str | None, address: str | None) -> tuple[str, Path | None]:
+    """The Ray address, and the file of the secret that admits to it; None: Ray's own variables say how it is let in."""
+    from actors.ray_port import JOB_VARIABLE
+
+    if state_dir is None and address is None:
+        in_job = JOB_VARIABLE in os.environ  # then Ray has set the variable for the address, too
+        state_dir = None if in_job else os.environ.get("PUMICE_STATE_DIR") or None
+        address = None if state_dir else os.environ.get("RAY_ADDRESS") or None
+    if address is not None and state_dir is None:
+        if "://" in address:
+            raise UnreachableError(
+                f"{address} is a URL, as for `ray job submit`, and handles need the address of the cluster itself: "
+                "give connect() the state_dir, or as address what `pumice status` shows as ray_address"
+            )
+        return address, None
+    directory = (Path(state_dir) if state_dir else _default()).expanduser().absolute()
+    return _address_of(directory), _token_of(directory)
+
+
+def _token_of(state_dir: Path) -> Path | None:
+    from actors.node_environment import token_path
+
+    token = token_path(state_dir)
+    if os.access(token, os.R_OK):
+        return token
+    if os.environ.get("RAY_AUTH_TOKEN_PATH"):  # a node that has joined may have its copy anywhere
+        return None
+    raise NotAllowedError(
+        f"{token} cannot be read, and without it the cluster admits nobody: run this as the user of the instance, name "
+        "a copy of it that you can read in RAY_AUTH_TOKEN_PATH (with RAY_AUTH_MODE=token), or use HTTP: "
+        "connect(endpoint=…, username=…, password=…, project_name=…)"
+    )
+
+
+def _advice(token: Path | None) -> str:
+    if token is not None:
+        return "see with `pumice status` whether the instance runs, and start it with `pumice up`"
+    return (
+        "the address is what `pumice status` shows as ray_address, and RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (a "
+        "copy of the instance's secrets/ray.token) have to be set before Ray is imported"
+    )
 
 
 def _default() -> Path:

@@ -43,6 +43,11 @@ class ClusterTransport:
 
         try:
             status, answered, body = await ray_port.ask_http(method, path, dict(headers), content, SECONDS)
+        except ray_port.NotSentError as error:
+            raise UnreachableError(
+                f"{method} {path} was not sent: {error}; see with `pumice status` whether the instance is ready, and "
+                "whether it is the cluster that this process belongs to"
+            ) from error
         except ray_port.ActorUnavailableError as error:
             raise UnreachableError(f"the service did not answer {method} {path}: {error}") from error
         return Answer(status, answered, body)

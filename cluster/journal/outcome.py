@@ -15,8 +15,9 @@ from cluster.outside import Outside
 from cluster.store.seam import Store
 
 WAIT_SECONDS: Final = 50.0
-_FIRST_LOOK_SECONDS: Final = 0.005
-_LONGEST_LOOK_SECONDS: Final = 0.1
+_SHORTEST_PAUSE_SECONDS: Final = 0.005
+_LONGEST_PAUSE_SECONDS: Final = 0.1
+_SHARE_OF_WAIT: Final = 0.25
 T = TypeVar("T")
 
 
@@ -41,16 +42,15 @@ class Outcome:
 async def wait(
     store: Store, outside: Outside, operations: tuple[str, ...], *, timeout_seconds: float = WAIT_SECONDS
 ) -> Outcome:
-    """Wait until all of the operations have ended, looking every 5 ms at first and every 100 ms at last. An operation
-    that is not in the records any more counts as done."""
-    deadline = outside.monotonic() + timeout_seconds
-    pause = _FIRST_LOOK_SECONDS
+    """Wait until all of the operations have ended, looking every 5 ms at first and every 100 ms at last: what a look
+    comes too late is at most a quarter of the wait. An operation that is not in the records any more counts as done."""
+    began = outside.monotonic()
     while True:
         found = await store.read(lambda db: _look(db, operations))
-        if found.state is not OperationState.LIVE or outside.monotonic() >= deadline:
+        waited = outside.monotonic() - began
+        if found.state is not OperationState.LIVE or waited >= timeout_seconds:
             return found
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
+        await asyncio.sleep(min(max(_SHORTEST_PAUSE_SECONDS, waited * _SHARE_OF_WAIT), _LONGEST_PAUSE_SECONDS))
 
 
 async def carry_out(

@@ -1,6 +1,6 @@
 """Writing QoS specs and which volume types have them. Each function is one transaction's work.
 
-A type has at most one; what changes reaches the connections that are made from then on.
+A type has at most one. What changes reaches attached volumes by `live.renew`, in the same transaction.
 """
 
 from __future__ import annotations

@@ -6,10 +6,19 @@ starts the instance anew ends their attachments. Blocking code.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from drivers.attach import devices
-from drivers.attach.filesystems import AttachError, ensure_unmounted
+from drivers.attach.filesystems import LostWritesError, ensure_unmounted
+from drivers.attach.nbd_device import FRONT
+from drivers.attach.programs import AttachError
+from drivers.exports import clearing as exports
+
+SERVING: Final = (*exports.SERVING, FRONT)
+"""The programs without which what is attached, here or elsewhere, gives errors. They need nothing else of the instance,
+so they need not end when it starts anew, and when it ends they end last."""
 
 
 def mount_point(directory: Path, claim_id: str) -> Path:
@@ -22,8 +31,11 @@ def clear(directory: Path) -> list[str]:
     troubles = []
     for claim_id in sorted(path.stem for path in (directory / "claims").glob("*.json")):
         try:
-            ensure_unmounted(mount_point(directory, claim_id))
-            devices.ensure_absent(claim_id)
+            try:
+                ensure_unmounted(mount_point(directory, claim_id), partial(devices.cut, directory, claim_id))
+            except LostWritesError as error:
+                troubles.append(str(error))
+            devices.ensure_absent(directory, claim_id)
         except AttachError as error:
             troubles.append(str(error))
     return troubles

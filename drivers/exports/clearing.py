@@ -1,4 +1,5 @@
-"""Giving back to the machine what the exports of a node took of it: loop devices and the sockets of their daemons.
+"""Giving back to the machine what the exports of a node took of it: loop devices with their limits, and the sockets
+of their daemons.
 
 For when the instance ends and none of its processes lives any more: nothing here asks an export. Blocking code.
 """
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from drivers.exports import iscsi, local, loop_device, nbd, nbd_gateway
+from drivers.exports.loop_limits import LoopLimits
 from drivers.exports.place import own_directories
+from drivers.vocabulary import StorageError
 
 _CLOSING_SECONDS: Final = 2.0
 SERVING: Final = (nbd_gateway.PROGRAM, iscsi.PROGRAM)
@@ -29,10 +32,20 @@ def clear(state_dir: Path) -> list[str]:
         except OSError as error:
             troubles.append(f"cannot free {device.path}: {error}")
     for directory in own_directories(state_dir):
+        try:
+            LoopLimits(directory).end()
+        except (OSError, StorageError) as error:
+            troubles.append(f"cannot take away the limits of devices: {error}")
         for name in (*nbd.SOCKETS, *iscsi.SOCKETS):
             if (directory / name).is_socket():
                 (directory / name).unlink(missing_ok=True)
     return troubles
+
+
+def limited(state_dir: Path) -> Iterator[str]:
+    """The names of the devices for which an export `local` of this state directory may have made limits."""
+    for directory in own_directories(state_dir):
+        yield from LoopLimits(directory).names()
 
 
 def devices(state_dir: Path) -> Iterator[loop_device.LoopDevice]:

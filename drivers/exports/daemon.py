@@ -22,12 +22,13 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from drivers.vocabulary import BackendUnavailableError
 
+LISTENER: Final = "@listener@"
 _PEER: Final = struct.Struct("=iII")
 _LONGEST_SOCKET_NAME: Final = 107
 _LOG_TAIL_BYTES: Final = 600
@@ -38,7 +39,8 @@ _KILL_SECONDS: Final = 10.0
 class Daemon:
     """`command` runs it and tells it to write `pid_file`; `control` is a Unix socket that it must keep, if it has one;
     `package` is the Debian package that has it. Without `says_pid` it cannot write its pid, and is asked at its control
-    socket, to which it must be harmless to connect at any time."""
+    socket, to which it must be harmless to connect at any time. `listener` makes a socket for it when it is started,
+    whose number stands where `command` says `LISTENER`; what it raises (OSError) is why it cannot be started."""
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class Daemon:
         control: Path | None = None,
         says_pid: bool = True,
         environment: Mapping[str, str] | None = None,
+        listener: Callable[[], socket.socket] | None = None,
         start_seconds: float = 20.0,
     ) -> None:
         self._directory = directory
@@ -58,6 +61,7 @@ class Daemon:
         self._says_pid = says_pid
         self._package = package
         self._environment = dict(environment or {})
+        self._listener = listener
         self._start_seconds = start_seconds
         self._lock_file = directory / f"{name}.lock"
         self._log_file = directory / f"{name}.log"
@@ -156,23 +160,30 @@ class Daemon:
         return True
 
     def _spawn(self, lock: int) -> None:
-        log = os.open(self._log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with contextlib.ExitStack() as held:
+            log = os.open(self._log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            held.callback(os.close, log)
+            command, passed = self._command, [lock]
+            if self._listener is not None:
+                passed.append(held.enter_context(self._listener()).fileno())
+                command = [part.replace(LISTENER, str(passed[-1])) for part in command]
+            self._run(command, log, passed)
+
+    def _run(self, command: Sequence[str], log: int, passed: Sequence[int]) -> None:
         try:
             done = subprocess.run(
-                ["setsid", "--fork", *self._command],
+                ["setsid", "--fork", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd="/",
                 env={**os.environ, **self._environment},
-                pass_fds=(lock,),
+                pass_fds=passed,
                 timeout=self._start_seconds,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise BackendUnavailableError(f"{self._command[0]} could not be started in time") from error
-        finally:
-            os.close(log)
         if done.returncode != 0:
             raise BackendUnavailableError(f"{self._command[0]} could not be started: {self._last_words()}")
 

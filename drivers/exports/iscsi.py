@@ -1,6 +1,7 @@
 """The export `iscsi`: a target in user space (tgtd) for each connection, with CHAP, for one initiator name.
 
-One tgtd a volume actor, on a port of its own, controlled by a socket in its directory. It outlives the volume actor and
+One tgtd a volume actor, on a port of its own, and on one more for each connection with limits (the network keeps them,
+see tgt_portals.py), controlled by a socket in its directory. It outlives the volume actor and
 is found again; when it dies, the next call starts it on the same port, and whoever calls makes the connections again.
 The target's name says connection and volume, so tgtd itself is the record of what is served.
 
@@ -14,6 +15,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Awaitable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -23,6 +25,7 @@ from drivers.exports.daemon import Daemon
 from drivers.exports.options import IscsiOptions
 from drivers.exports.place import Node, ensure_directory, own_directory
 from drivers.exports.tgt_control import NO_LUN, Fault, Mode, Operation, TgtControl, TgtError
+from drivers.exports.tgt_portals import OwnPortals
 from drivers.exports.tgt_targets import Target, parse, shown_size
 from drivers.exports.uninterrupted import uninterrupted
 from drivers.reflink import durable
@@ -33,6 +36,8 @@ from drivers.vocabulary import (
     ConnectionInfo,
     ConnectionItem,
     ConnectionSpec,
+    Limits,
+    Portal,
     SourceMissingError,
     UncertainError,
     UnsupportedError,
@@ -64,7 +69,8 @@ class IscsiExport:
         self._directory = (options.directory or directory).absolute()
         self._node = node
         self._tgt = TgtControl(self._directory / "tgtd.0")
-        self._port = 0
+        self._portal: Portal | None = None
+        self._own_portals = OwnPortals(options, self._directory / "portals", self._tgt)
         self._one_at_a_time = asyncio.Lock()
 
     async def open(self) -> None:
@@ -74,29 +80,38 @@ class IscsiExport:
     def _open(self) -> None:
         try:
             ensure_directory(self._own_directory, self._directory)
-            record = self._directory / "port"
+            record, address = self._directory / "port", self._directory / "address"
             if record.exists():
-                self._port = int(record.read_text(encoding="ascii"))
+                self._portal = Portal(self._own_address(address), int(record.read_text(encoding="ascii")))
+                durable.write_whole(address, self._portal.address)
                 self._daemon().ensure()
                 return
             self._daemon().end()  # one that runs without a record is on a port that nobody was told
-            self._port = ports.first_that_serves(
+            durable.write_whole(address, self._options.address)
+            port = ports.first_that_serves(
                 ports.Range(self._options.address, self._options.port_first, self._options.port_last),
                 (),
-                lambda port: self._daemon(port).ensure(),
+                lambda port: self._daemon(Portal(self._options.address, port)).ensure(),
             )
-            durable.write_whole(record, str(self._port))
+            durable.write_whole(record, str(port))
+            self._portal = Portal(self._options.address, port)
         except OSError as error:
             raise BackendUnavailableError(f"cannot write in {self._directory}: {error}") from error
 
-    def _daemon(self, port: int | None = None) -> Daemon:
-        portal = ports.joined(self._options.address, port or self._port)
+    def _own_address(self, record: Path) -> str:
+        """Where tgtd listens: one that runs stays where its consumers know it, whatever the options say by now."""
+        if record.exists() and self._daemon().pid() is not None:
+            return record.read_text(encoding="ascii")
+        return self._options.address
+
+    def _daemon(self, portal: Portal | None = None) -> Daemon:
+        at = portal or self._portal or Portal(self._options.address, 0)
         return Daemon(
             _NAME,
             self._directory,
             [
                 *(PROGRAM, "-f", "-C", "0", "-t", str(_IOTHREADS)),
-                *("--iscsi", f"portal={portal}"),
+                *("--iscsi", f"portal={ports.joined(at.address, at.port)}"),
             ],
             package=_PACKAGE,
             control=self._directory / _CONTROL,
@@ -107,18 +122,29 @@ class IscsiExport:
     async def close(self) -> None:
         """Nothing is held between calls; tgtd goes on serving."""
 
+    async def end(self) -> None:
+        """See `Ends`."""
+        await asyncio.to_thread(lambda: self._daemon().end())
+
     def serves(self, connector: Mapping[str, Any]) -> bool:
         """Consumers that have an initiator name (RFC 3721) and can reach the address."""
         initiator = connector.get("initiator")
         named = isinstance(initiator, str) and _INITIATOR.fullmatch(initiator) is not None
         return named and (self._options.is_reachable or self._node.has(connector))
 
+    def cannot_keep(self, limits: Limits) -> str:
+        """See `Export`. tgtd itself knows no limits; the network can slow down what leaves the node, which is what a
+        consumer reads, and counts bytes."""
+        if replace(limits, read_bytes=None) == UNLIMITED:
+            return ""
+        return "iscsi can limit nothing but read_bytes_sec; use nbd"
+
     async def ensure_connection(self, spec: ConnectionSpec, path: Path) -> ConnectionInfo:
-        """See `Export`. Limits cannot be kept here: UnsupportedError."""
+        """See `Export`."""
         checked_id(spec.id)
         checked_id(spec.volume_id)
-        if spec.limits != UNLIMITED:
-            raise UnsupportedError(f"connection {spec.id}: iscsi knows no limits; use a type with protocol nbd")
+        if because := self.cannot_keep(spec.limits):
+            raise UnsupportedError(f"connection {spec.id}: its limits cannot be kept: {because}")
         if not self.serves(spec.connector):
             raise UnsupportedError(f"connection {spec.id}: iscsi needs the consumer's initiator name and a way to it")
         return await self._alone(self._ensure(spec, await asyncio.to_thread(path.absolute)))
@@ -127,9 +153,19 @@ class IscsiExport:
         if "," in str(path) or not await asyncio.to_thread(path.exists):
             raise SourceMissingError(f"volume {spec.volume_id} is not where tgtd could take it from")
         await self.open()
-        password = _password(spec.secret)
+        password, portal = _password(spec.secret), self._portal
+        if portal is None:
+            raise BackendUnavailableError("tgtd listens nowhere")
         try:
             found = await self._find(spec.id)
+            own = await asyncio.to_thread(self._own_portals.port, spec.id)
+            if own is not None or spec.limits != UNLIMITED:
+                if own is None and found is not None:
+                    raise UnsupportedError(
+                        f"connection {spec.id} was let in without limits, at a port that it shares; detach the volume "
+                        "and attach it again"
+                    )
+                portal = await self._own_portals.ensure(spec.id, portal.address)
             if found is None or not _is_whole(found, spec, path):
                 if found is not None:
                     await self._end(found, spec.id)
@@ -137,11 +173,12 @@ class IscsiExport:
         except TgtError as error:
             await self._tidy(spec.id)
             raise BackendUnavailableError(f"connection {spec.id}: {error}") from error
+        told = ports.joined(self._options.advertised_address or portal.address, portal.port)
         return ConnectionInfo(
             "iscsi",
             {
                 "target_discovered": False,
-                "target_portal": ports.joined(self._options.told_address, self._port),
+                "target_portal": told,
                 "target_iqn": self._name(spec.id, spec.volume_id),
                 "target_lun": _LUN,
                 "auth_method": "CHAP",
@@ -150,7 +187,8 @@ class IscsiExport:
                 "volume_id": spec.volume_id,
                 "discard": True,
                 "access_mode": spec.mode.value,
-            },
+            }
+            | (_alone_at(told, self._name(spec.id, spec.volume_id)) if portal != self._portal else {}),
         )
 
     async def _make(self, spec: ConnectionSpec, path: Path, password: str) -> None:
@@ -184,20 +222,35 @@ class IscsiExport:
 
     async def _remove(self, connection_id: str) -> None:
         if await asyncio.to_thread(self._daemon().pid) is None:
+            await asyncio.to_thread(self._own_portals.forget, connection_id)
             return
         try:
-            found = await self._find(connection_id)
-            if found is not None:
-                await self._end(found, connection_id)
-            await self._forget_account(connection_id)
+            await self._remove_target(connection_id)
+            address = self._portal.address if self._portal is not None else self._options.address
+            await self._own_portals.remove(connection_id, address)
         except TgtError as error:
             raise UncertainError(f"connection {connection_id}: {error}; the same call must be repeated") from error
+
+    async def _remove_target(self, connection_id: str) -> None:
+        found = await self._find(connection_id)
+        if found is not None:
+            await self._end(found, connection_id)
+        await self._forget_account(connection_id)
 
     async def connections(self) -> list[ConnectionItem]:
         """See `Export`."""
         if await asyncio.to_thread(self._daemon().pid) is None:
             return []
         return [item for target in await self._targets() if (item := self._item(target)) is not None]
+
+    async def portal(self, connection_id: str) -> Portal | None:
+        """See `Portals`: one for all, and one each for connections that were let in with limits."""
+        own = await asyncio.to_thread(self._own_portals.port, checked_id(connection_id))
+        return self._portal if own is None or self._portal is None else replace(self._portal, port=own)
+
+    def by_network(self, limits: Limits) -> Limits:
+        """See `Portals`."""
+        return Limits(read_bytes=limits.read_bytes)
 
     async def resized(self, volume_id: str, path: Path) -> None:
         """See `Export`. tgtd cannot grow a LUN: sessions are ended, the LUN is made again, and initiators, which come
@@ -279,8 +332,8 @@ class IscsiExport:
 
     async def _tidy(self, connection_id: str) -> None:
         try:
-            await self._remove(connection_id)
-        except (UncertainError, BackendUnavailableError):
+            await self._remove_target(connection_id)  # its portal stays, which its consumer may have been told
+        except (TgtError, UncertainError, BackendUnavailableError):
             return  # the error that led here is the one to tell; a repeat tidies first
 
     async def _find(self, connection_id: str) -> Target | None:
@@ -313,6 +366,11 @@ def _is_whole(target: Target, spec: ConnectionSpec, path: Path) -> bool:
         and target.lun.get("Backing store path") == str(path)
         and (target.lun.get("Readonly") == "Yes") == (spec.mode is AccessMode.READ_ONLY)
     )
+
+
+def _alone_at(portal: str, name: str) -> dict[str, Any]:
+    """That there is this way and no other, so that a consumer with several paths looks for none (os-brick does)."""
+    return {"target_portals": [portal], "target_iqns": [name], "target_luns": [_LUN]}
 
 
 def _password(secret: str) -> str:

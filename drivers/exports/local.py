@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any, Final, TypeVar
 from drivers.export_registry import ExportKind
 from drivers.exports import loop_device
 from drivers.exports.loop_device import LoopDevice
+from drivers.exports.loop_limits import LoopLimits
 from drivers.exports.options import Device, LocalOptions
 from drivers.exports.place import Node, ensure_directory, own_directory
 from drivers.exports.short_names import LENGTH, restore, shorten
@@ -32,14 +35,18 @@ from drivers.vocabulary import (
     ConnectionItem,
     ConnectionSpec,
     InUseError,
+    Limits,
     SourceMissingError,
+    StorageError,
     UnsupportedError,
     checked_id,
 )
 
 T = TypeVar("T")
+_LOG: Final = logging.getLogger(__name__)
 
 _CLOSING_SECONDS: Final = 2.0
+_BETWEEN_SECONDS: Final = 0.02
 
 
 class LocalExport:
@@ -53,6 +60,8 @@ class LocalExport:
         self._directory = (options.directory or directory).absolute()
         self._node = node
         self._scope = scope_of(self._directory)
+        self._limits = LoopLimits(self._directory, options.cgroups)
+        self._trouble = ""
         self._locks = KeyedLocks()
 
     async def open(self) -> None:
@@ -66,6 +75,7 @@ class LocalExport:
             raise BackendUnavailableError(
                 "loop devices cannot be had here (/dev/loop-control); run as root, modprobe loop, or set device = path"
             )
+        self._repair_limits()
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -74,12 +84,18 @@ class LocalExport:
         """Consumers of this node."""
         return self._node.may_have(connector)
 
+    def cannot_keep(self, limits: Limits) -> str:
+        """See `Export`. Reads and writes of a loop device, each for itself, where the node has cgroup io limits."""
+        if self._device is Device.PATH and limits != UNLIMITED:
+            return "a plain path cannot be limited; set device = loop"
+        return self._limits.cannot_keep(limits)
+
     async def ensure_connection(self, spec: ConnectionSpec, path: Path) -> ConnectionInfo:
-        """See `Export`. Limits cannot be kept here: UnsupportedError."""
+        """See `Export`. Limits of a connection that is there change at once."""
         checked_id(spec.id)
         checked_id(spec.volume_id)
-        if spec.limits != UNLIMITED:
-            raise UnsupportedError(f"connection {spec.id}: local devices know no limits; use a type with protocol nbd")
+        if because := self.cannot_keep(spec.limits):
+            raise UnsupportedError(f"connection {spec.id}: its limits cannot be kept by local: {because}")
         if not self._node.may_have(spec.connector):
             raise UnsupportedError(f"connection {spec.id}: its consumer is not on the node of volume {spec.volume_id}")
         ensure = self._ensure_loop if self._device is Device.LOOP else self._ensure_path
@@ -94,7 +110,7 @@ class LocalExport:
         await self._alone(connection_id, lambda: self._remove(connection_id, checked_id(volume_id)))
 
     async def connections(self) -> list[ConnectionItem]:
-        """See `Export`."""
+        """See `Export`. Limits are brought to cgroups that are new."""
         return await asyncio.to_thread(self._list)
 
     async def resized(self, volume_id: str, path: Path) -> None:
@@ -115,16 +131,51 @@ class LocalExport:
                 if found.backing == wanted and found.read_only == read_only:
                     if found.leaving:
                         loop_device.keep(found.path)
+                    with loop_device.alone():
+                        self._limits.ensure(found, spec.limits)
                     return found.path
                 # Of another mode, or of a file that was since replaced.
-                if not loop_device.unbind(found, _CLOSING_SECONDS):
+                if not self._free(found):
                     raise InUseError(f"connection {spec.id} is in use as it was before; close its device first")
             try:
-                return loop_device.bind(path.resolve(), self._tag(spec.id, spec.volume_id), read_only=read_only).path
+                return self._bind(spec, path.resolve(), read_only=read_only)
             except FileNotFoundError as error:
                 if path.exists():
                     raise
                 raise SourceMissingError(f"volume {spec.volume_id} is not where its backend said") from error
+
+    def _bind(self, spec: ConnectionSpec, file: Path, *, read_only: bool) -> Path:
+        with loop_device.alone():
+            device = loop_device.bind(file, self._tag(spec.id, spec.volume_id), read_only=read_only)
+            # Crash window: a device without limits, which nobody was told of, and which a repeat limits.
+            try:
+                self._limits.ensure(device, spec.limits)
+            except (OSError, StorageError):
+                loop_device.unbind(device, 0)
+                raise
+        return device.path
+
+    def _free(self, device: LoopDevice) -> bool:
+        deadline = time.monotonic() + _CLOSING_SECONDS
+        while True:
+            with loop_device.alone():
+                if loop_device.unbind(device, 0):
+                    self._limits.release(device)
+                    return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_BETWEEN_SECONDS)
+
+    def _repair_limits(self) -> None:
+        """What cannot be repaired is logged, once for the same reason: consumers go on being served."""
+        try:
+            self._limits.repair()
+        except (OSError, StorageError) as error:
+            if str(error) != self._trouble:
+                _LOG.warning("limits of local devices are not kept: %s", error)
+            self._trouble = str(error)
+        else:
+            self._trouble = ""
 
     def _ensure_path(self, spec: ConnectionSpec, path: Path) -> Path:
         if spec.mode is AccessMode.READ_ONLY:
@@ -136,7 +187,7 @@ class LocalExport:
     def _remove(self, connection_id: str, volume_id: str) -> None:
         with _failures(f"removing connection {connection_id}"):
             for found, item in self._own():
-                if item == ConnectionItem(connection_id, volume_id) and not loop_device.unbind(found, _CLOSING_SECONDS):
+                if item == ConnectionItem(connection_id, volume_id) and not self._free(found):
                     raise BackendUnavailableError(
                         f"{found.path} of connection {connection_id} is still open; unmount or close it"
                     )
@@ -146,6 +197,7 @@ class LocalExport:
                 durable.sync_directory(self._directory)
 
     def _list(self) -> list[ConnectionItem]:
+        self._repair_limits()
         with _failures("listing local connections"):
             items = {item.id: item for _, item in self._own()}
             for record in self._directory.glob("connection-*.json"):

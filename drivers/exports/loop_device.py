@@ -30,7 +30,7 @@ _DIRECT_IO: Final = 16
 _INFO: Final = struct.Struct("=QQQQQIIII64s64s32sQQ")  # struct loop_info64
 _FLAGS: Final = 8
 _TAG: Final = 9
-_MAJOR: Final = 7
+MAJOR: Final = 7
 _TRIES: Final = 64
 _CONTROL: Final = Path("/dev/loop-control")
 
@@ -44,6 +44,14 @@ class LoopDevice:
     tag: str
     read_only: bool
     leaving: bool
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Nobody else who asks for it binds or frees devices of this machine meanwhile. For moments. Raises OSError."""
+    with _opened(_CONTROL, os.O_RDWR) as control:
+        fcntl.flock(control, fcntl.LOCK_EX)
+        yield
 
 
 def bound() -> list[LoopDevice]:
@@ -111,20 +119,26 @@ def unbind(device: LoopDevice, timeout_seconds: float) -> bool:
     deadline = time.monotonic() + timeout_seconds
     while True:
         with contextlib.suppress(FileNotFoundError), _opened(device.path, os.O_RDONLY) as descriptor:
-            now = look(device.path)
-            if now is None or now.tag != device.tag:
+            if not _is_still(device):
                 return True
             try:
                 fcntl.ioctl(descriptor, _CLR_FD)
             except OSError as error:
                 if error.errno not in (errno.ENXIO, errno.EBUSY):
                     raise
-        now = look(device.path)
-        if now is None or now.tag != device.tag:
+        if not _is_still(device):
             return True
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
+
+
+def _is_still(device: LoopDevice) -> bool:
+    """Whether the device is what it was when it was looked at; its tag is not told over the file of a dead process."""
+    now = look(device.path)
+    if now is None:
+        return False
+    return now.tag == device.tag if now.tag and device.tag else now.backing == device.backing
 
 
 def _configure(backing: int, flags: int, tag: str, read_only: bool) -> Path:
@@ -136,7 +150,7 @@ def _configure(backing: int, flags: int, tag: str, read_only: bool) -> Path:
         path = Path(f"/dev/loop{number}")
         if not path.exists():  # a container without devtmpfs
             with contextlib.suppress(FileExistsError):
-                os.mknod(path, 0o600 | stat.S_IFBLK, os.makedev(_MAJOR, number))
+                os.mknod(path, 0o600 | stat.S_IFBLK, os.makedev(MAJOR, number))
         with _opened(path, os.O_RDONLY if read_only else os.O_RDWR) as descriptor:
             try:
                 fcntl.ioctl(descriptor, _CONFIGURE, request)

@@ -23,11 +23,14 @@ from drivers.exports.qmp import Qmp, RefusedError
 from drivers.exports.uninterrupted import uninterrupted
 from drivers.reflink.keyed_locks import KeyedLocks
 from drivers.vocabulary import (
+    UNLIMITED,
     AccessMode,
     BackendUnavailableError,
     ConnectionInfo,
     ConnectionItem,
     ConnectionSpec,
+    Limits,
+    Portal,
     UncertainError,
     UnsupportedError,
     checked_id,
@@ -81,12 +84,20 @@ class NbdExport:
     async def close(self) -> None:
         """Nothing is held between calls; the daemons go on serving."""
 
+    async def end(self) -> None:
+        """See `Ends`."""
+        await asyncio.to_thread(self._daemon.end)
+
     def serves(self, connector: Mapping[str, Any]) -> bool:
         """Consumers of this node, and of others where they can reach the address."""
         here = self._node.has(connector)
         if self._options.transport is Transport.UNIX:
             return here
         return here or self._options.is_reachable
+
+    def cannot_keep(self, limits: Limits) -> str:  # noqa: ARG002 -- a throttle group knows all of them
+        """See `Export`."""
+        return ""
 
     async def ensure_connection(self, spec: ConnectionSpec, path: Path) -> ConnectionInfo:
         """See `Export`. Limits of a connection that is there change at once."""
@@ -108,8 +119,8 @@ class NbdExport:
             await asyncio.to_thread(self._gateways.remove, spec.id)
             return self._info(spec, {"transport": "unix", "socket": str(self._socket)})
         async with self._choosing_ports:
-            port = await asyncio.to_thread(self._gateways.ensure, spec)
-        address = self._options.told_address
+            portal = await asyncio.to_thread(self._gateways.ensure, spec)
+        address, port = self._options.advertised_address or portal.address, portal.port
         return self._info(
             spec,
             {
@@ -149,6 +160,14 @@ class NbdExport:
             exports = await nbd_nodes.served(talk)
         dead = await asyncio.to_thread(self._dead_gateways)
         return [export.item for export in exports if export.item.id not in dead]
+
+    async def portal(self, connection_id: str) -> Portal | None:
+        """See `Portals`."""
+        return await asyncio.to_thread(self._gateways.portal, checked_id(connection_id))
+
+    def by_network(self, limits: Limits) -> Limits:  # noqa: ARG002
+        """See `Portals`: throttle groups keep them all."""
+        return UNLIMITED
 
     def _dead_gateways(self) -> set[str]:
         return {entry for entry in self._gateways.ids() if not self._gateways.is_serving(entry)}

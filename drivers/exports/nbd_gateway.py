@@ -4,7 +4,8 @@ Why one each: QEMU's NBD server lets whoever it knows by any key list and open e
 several consumers' keys would let each of them into the others' volumes. This one has one key and one export, which it
 reads from the main daemon's Unix socket; when that is started again, it waits for its export to come back.
 
-Its directory is its record: `port`, `mode`, `keys.psk` (0600), `dh-params.pem`, lock, pid and log. Blocking code.
+Its directory is its record: `address`, `port`, `mode`, `keys.psk` (0600), `dh-params.pem`, lock, pid and log. One that
+runs stays where its consumer knows it, also when the options say another address by now. Blocking code.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from drivers.exports import dh_group, ports
-from drivers.exports.daemon import Daemon, pid_file
+from drivers.exports.daemon import LISTENER, Daemon, pid_file
 from drivers.exports.options import NbdOptions
 from drivers.reflink import durable
-from drivers.vocabulary import AccessMode, BackendUnavailableError, ConnectionSpec
+from drivers.vocabulary import AccessMode, BackendUnavailableError, ConnectionSpec, Portal
 
 PROGRAM: Final = "qemu-storage-daemon"
 PACKAGE: Final = "qemu-system-common"
@@ -33,9 +34,10 @@ class Gateways:
         self._options = options
         self._directory = directory
         self._upstream = upstream
+        self._nowhere = Portal(options.address, 0)  # for what does not start it
 
-    def ensure(self, spec: ConnectionSpec) -> int:
-        """The consumer of `spec` is let in; at which port. Raises BackendUnavailableError."""
+    def ensure(self, spec: ConnectionSpec) -> Portal:
+        """The consumer of `spec` is let in; where. Raises BackendUnavailableError."""
         directory = self._directory / spec.id
         try:
             durable.ensure_directory(directory)
@@ -43,30 +45,32 @@ class Gateways:
             durable.write_whole(directory / "dh-params.pem", dh_group.PEM)
             mode = directory / "mode"
             if _read(mode) not in ("", spec.mode.value):
-                self._daemon(spec.id, 0, spec.mode).end()
+                self._daemon(spec.id, self._nowhere, spec.mode).end()
             durable.write_whole(mode, spec.mode.value)
-            port = self.port(spec.id)
-            if port is not None:
-                self._daemon(spec.id, port, spec.mode).ensure()
-                return port
+            portal = self.portal(spec.id)
+            if portal is not None and (portal.address == self._options.address or self.is_serving(spec.id)):
+                self._daemon(spec.id, portal, spec.mode).ensure()
+                return portal
             # One that runs without a record (its starter died) is on a port that nobody was told.
-            self._daemon(spec.id, 0, spec.mode).end()
-            taken = {port for entry in self.ids() if (port := self.port(entry)) is not None}
+            self._daemon(spec.id, self._nowhere, spec.mode).end()
+            (directory / "port").unlink(missing_ok=True)
+            durable.write_whole(directory / "address", self._options.address)
+            taken = {portal.port for entry in self.ids() if (portal := self.portal(entry)) is not None}
             port = ports.first_that_serves(
                 ports.Range(self._options.address, self._options.port_first, self._options.port_last),
                 taken,
-                lambda port: self._daemon(spec.id, port, spec.mode).ensure(),
+                lambda port: self._daemon(spec.id, Portal(self._options.address, port), spec.mode).ensure(),
             )
             durable.write_whole(directory / "port", str(port))
         except OSError as error:
             raise BackendUnavailableError(f"cannot write the state of connection {spec.id}: {error}") from error
-        return port
+        return Portal(self._options.address, port)
 
     def restart(self, connection_id: str) -> None:
         """End it, so that the next start sees the volume's new size, and start it again where it was."""
-        port, mode = self.port(connection_id), _read(self._directory / connection_id / "mode")
-        if port is not None and mode:
-            daemon = self._daemon(connection_id, port, AccessMode(mode))
+        portal, mode = self.portal(connection_id), _read(self._directory / connection_id / "mode")
+        if portal is not None and mode:
+            daemon = self._daemon(connection_id, portal, AccessMode(mode))
             daemon.end()
             daemon.ensure()
 
@@ -75,7 +79,7 @@ class Gateways:
         directory = self._directory / connection_id
         if not directory.is_dir():
             return
-        self._daemon(connection_id, 0, AccessMode.READ_ONLY).end()
+        self._daemon(connection_id, self._nowhere, AccessMode.READ_ONLY).end()
         try:
             shutil.rmtree(directory)
         except OSError as error:
@@ -83,16 +87,18 @@ class Gateways:
 
     def is_serving(self, connection_id: str) -> bool:
         """Whether it runs."""
-        return self._daemon(connection_id, 0, AccessMode.READ_ONLY).pid() is not None
+        return self._daemon(connection_id, self._nowhere, AccessMode.READ_ONLY).pid() is not None
 
     def ids(self) -> list[str]:
         """The connections that have a gateway, running or not."""
         return [entry.name for entry in self._directory.iterdir()] if self._directory.is_dir() else []
 
-    def port(self, connection_id: str) -> int | None:
-        """Its port, or None when it has none yet."""
-        text = _read(self._directory / connection_id / "port")
-        return int(text) if text else None
+    def portal(self, connection_id: str) -> Portal | None:
+        """Where it listens, or is to listen when it runs again; None when it has no port yet."""
+        port = _read(self._directory / connection_id / "port")
+        if not port:
+            return None
+        return Portal(_read(self._directory / connection_id / "address") or self._options.address, int(port))
 
     def _ensure_key(self, directory: Path, spec: ConnectionSpec) -> None:
         keys = directory / "keys.psk"
@@ -109,7 +115,7 @@ class Gateways:
         partial.replace(keys)
         durable.sync_directory(directory)
 
-    def _daemon(self, connection_id: str, port: int, mode: AccessMode) -> Daemon:
+    def _daemon(self, connection_id: str, portal: Portal, mode: AccessMode) -> Daemon:
         directory = self._directory / connection_id
         writable = mode is AccessMode.READ_WRITE
         upstream = (
@@ -124,13 +130,19 @@ class Gateways:
             "--blockdev",
             upstream,
             "--nbd-server",
-            f"addr.type=inet,addr.host={self._options.address},addr.port={port},tls-creds=tls",
+            f"addr.type=fd,addr.str={LISTENER},tls-creds=tls",
             "--export",
             f"nbd,id=consumer,node-name=volume,name={connection_id},writable={'on' if writable else 'off'}",
             "--pidfile",
             str(pid_file(directory, _NAME)),
         ]
-        return Daemon(_NAME, directory, command, package=PACKAGE)
+        return Daemon(
+            _NAME,
+            directory,
+            command,
+            package=PACKAGE,
+            listener=lambda: ports.prompt_listener(portal.address, portal.port),
+        )
 
 
 def _read(path: Path) -> str:
@@ -140,6 +152,6 @@ def _read(path: Path) -> str:
         return ""
 
 
-def escaped(path: Path) -> str:
-    """A path as QEMU's options have it: they are parted by commas."""
-    return str(path).replace(",", ",,")
+def escaped(text: Path | str) -> str:
+    """A path or name as QEMU's options have it: they are parted by commas."""
+    return str(text).replace(",", ",,")

@@ -35,9 +35,21 @@ class ExportOptions(BaseModel):
 
 
 class LocalOptions(ExportOptions):
-    """Options of the export `local`."""
+    """Options of the export `local`. `cgroups` are those whose processes are held to limits, named relative to where
+    cgroups are mounted; none are all."""
 
     device: Device = Device.LOOP
+    cgroups: tuple[str, ...] = ()
+
+    @field_validator("cgroups")
+    @classmethod
+    def _are_below(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            if not each or each.startswith("/") or ".." in each.split("/"):
+                raise ValueError(
+                    f"cgroup {each!r} is to be named as system.slice: relative to where cgroups are mounted"
+                )
+        return value
 
 
 class NetworkOptions(ExportOptions):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,10 +42,33 @@ def first_that_serves(ports: Range, taken: Collection[int], start: Callable[[int
     raise BackendUnavailableError(f"no free port on {ports.address} in {ports.first}..{ports.last}; widen the range")
 
 
+def free(ports: Range, taken: Collection[int]) -> Iterator[int]:
+    """The ports outside `taken` that nobody listens on now. Raises BackendUnavailableError: no address of this node."""
+    return (port for port in range(ports.first, ports.last + 1) if port not in taken and _is_free(ports.address, port))
+
+
+def prompt_listener(address: str, port: int) -> socket.socket:
+    """A socket bound to the port, for a server that is to listen on it. What it accepts inherits TCP_NODELAY: QEMU's
+    NBD server sets that itself from 8.1 on, and without it small answers wait 40 ms for the consumer's acknowledgement.
+    Raises OSError."""
+    made = _stream_socket(address)
+    try:
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made.bind((address, port))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _stream_socket(address: str) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return made
+
+
 def _is_free(address: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with contextlib.closing(_stream_socket(address)) as trial:
         try:
             trial.bind((address, port))
         except OSError as error:

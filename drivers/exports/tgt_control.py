@@ -28,6 +28,7 @@ class Mode(IntEnum):
     SYSTEM = 0
     TARGET = 1
     DEVICE = 2
+    PORTAL = 3
     CONNECTION = 6
     ACCOUNT = 7
 

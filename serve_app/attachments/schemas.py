@@ -3,9 +3,18 @@ behind them breaks on (a connector that is a string) is refused here."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    RootModel,
+    WithJsonSchema,
+    model_validator,
+)
 
 from serve_app.wire.fields import Uuid, refusal
 from serve_app.wire.route import Body
@@ -17,7 +26,19 @@ def _not_null(value: object) -> object:
     return value
 
 
+def _host_fits(connector: dict[str, Any]) -> dict[str, Any]:
+    host = connector.get("host") or ""
+    if not isinstance(host, str):
+        raise refusal("'host' of the connector is not of type 'string'")
+    if len(host) > _LONGEST_HOST:
+        raise refusal(f"'host' of the connector is too long (at most {_LONGEST_HOST} characters)")
+    return connector
+
+
+_LONGEST_HOST: Final = 255
 Connector = dict[str, Any]
+# Of an attachment, which shows the host.
+NamedConnector = Annotated[Connector, AfterValidator(_host_fits)]
 Mode = Literal["rw", "ro"]
 # May be left out, but not be null.
 UuidIfGiven = Annotated[Uuid | None, BeforeValidator(_not_null), WithJsonSchema({"type": "string", "format": "uuid"})]
@@ -36,7 +57,7 @@ class NewAttachment(Body):
 
     volume_uuid: Uuid
     instance_uuid: UuidIfGiven = None
-    connector: Connector | None = None
+    connector: NamedConnector | None = None
 
     def asked_mode(self) -> Mode | None:
         """The mode, where the microversion knows one."""
@@ -67,7 +88,7 @@ class CreateAttachment54(Body):
 class GivenConnector(Body):
     """Who connects."""
 
-    connector: Annotated[Connector, Field(min_length=1)]
+    connector: Annotated[Connector, Field(min_length=1), AfterValidator(_host_fits)]
 
 
 class UpdateAttachment(Body):

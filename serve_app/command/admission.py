@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable
 
 from actors import ray_port
-from actors.names import HOST_LABEL
+from actors.names import HOST_LABEL, STORAGE_NETWORK
 from actors.node_environment import VERSION_LABEL, version_label
 
 AWAY, REFUSED = 1, 3
 _ASK_SECONDS = 5.0
 # The head needs some seconds to see that an earlier life of the same node has ended.
 _EARLIER_LIFE_SECONDS = 20.0
+_COMING_UP_SECONDS = 60.0
 
 
 class RefusedError(Exception):
@@ -49,10 +50,22 @@ def wait(head: str, host_name: str, nodes_at: Callable[[str, float], list[ray_po
         time.sleep(0.5)
 
 
+def network(head: str, remembered_at: Callable[[str, str, float], str | None]) -> str:
+    """What the instance says of storage networks; one that is coming up says it last. Raises ConnectionError and
+    PermissionError as `remembered_at` does, ConnectionError when it says nothing in a while."""
+    deadline = time.monotonic() + _COMING_UP_SECONDS
+    while (found := remembered_at(head, STORAGE_NETWORK, _ASK_SECONDS)) is None:
+        if time.monotonic() > deadline:
+            raise ConnectionError("its instance does not come up; see `pumice status` there")
+        time.sleep(0.5)
+    return found
+
+
 def main(head: str, host_name: str) -> int:
     """Say whether it may; return the exit code."""
     try:
         wait(head, host_name, ray_port.nodes_at)
+        print(network(head, ray_port.remembered_at))
     except ConnectionError as error:
         print(f"no head answers at {head}: {error}", file=sys.stderr)
         return AWAY

@@ -12,7 +12,9 @@ import click
 from actors import processes
 from actors.instance import mark_of
 from cluster.settings import SettingsError
-from drivers.exports.clearing import devices
+from cluster.storage_network import nft, shaping, ways
+from cluster.storage_network.allow_list import table_prefix
+from drivers.exports.clearing import devices, limited
 from serve_app.command.options import STATE_DIR, fail, settings_of
 from serve_app.command.release import own_mounts, release
 from serve_app.command.run_file import RunFile
@@ -41,7 +43,7 @@ def down(state_dir: Path | None) -> None:
             if time.monotonic() > deadline:
                 fail(f"process {run.pid} has not ended after {_SECONDS} s; it may be killed: kill -9 {run.pid}")
             time.sleep(0.1)
-    elif not (processes.of_instance(mark_of(directory)) or own_mounts(directory) or any(devices(directory))):
+    elif not _has_left(directory):
         file.clear()
         click.echo(f"nothing runs in {directory}")
         return
@@ -49,6 +51,18 @@ def down(state_dir: Path | None) -> None:
         fail("\n".join(troubles))
     file.clear()
     click.echo("stopped")
+
+
+def _has_left(directory: Path) -> bool:
+    mark = mark_of(directory)
+    return bool(
+        processes.of_instance(mark)
+        or own_mounts(directory)
+        or any(devices(directory))
+        or any(limited(directory))
+        or nft.left(table_prefix(mark))
+        or shaping.is_left(mark, ways.backends(directory))
+    )
 
 
 def _ask(pid: int) -> None:

@@ -36,6 +36,9 @@ from serve_app.command.state_dir import ensure_state_dir, is_head
 @click.option("--labels", metavar="KEY=VALUE,…", help="Node labels, for backends' label_selector and extra specs.")
 @click.option("--availability-zone", metavar="ZONE", help="Zone of the services here (default: the head's).")
 @click.option("--address", metavar="IP", help="How others reach this machine (default: its way to the head).")
+@click.option("--storage-interface", metavar="NAME", help="Interface whose address exports use here.")
+@click.option("--storage-subnet", metavar="SUBNET", help="Or: the subnet in which that address is, as 10.2.0.0/24.")
+@click.option("--storage-label", metavar="KEY", help="Or: the label of this node that names the interface.")
 def join(
     state_dir: Path | None,
     head: str,
@@ -44,6 +47,9 @@ def join(
     labels: str | None,
     availability_zone: str | None,
     address: str | None,
+    storage_interface: str | None,
+    storage_subnet: str | None,
+    storage_label: str | None,
 ) -> None:
     """Join a cluster as a storage node. Leaves it, and stops what it started, on Ctrl-C or SIGTERM."""
     try:
@@ -52,6 +58,7 @@ def join(
             host_name=host_name,
             availability_zone=availability_zone,
             labels=_labels(labels) if labels else None,
+            storage_network=_given(interface=storage_interface, subnet=storage_subnet, label=storage_label),
         )
         settings = _remembered(settings)
         _, port = _endpoint(head)
@@ -101,8 +108,13 @@ def _prepared(settings: Settings, head: str, address: str, token: Path) -> NodeS
         token=token,
         labels=node_environment.labels(settings.host_name, zone, settings.labels),
         object_store_bytes=settings.object_store_bytes,
+        network=settings.storage_network,
     )
     return NodeSupervisor(state_dir, node, run, head, settings.host_name, click.echo)
+
+
+def _given(**options: str | None) -> dict[str, str] | None:
+    return {name: value for name, value in options.items() if value is not None} or None
 
 
 def _labels(text: str) -> dict[str, str]:

@@ -17,6 +17,8 @@ from actors import processes
 from actors.instance import InstanceError
 from actors.joined_node import JoinedNode
 from actors.ray_start import RayStartError
+from cluster.settings import SettingsError
+from cluster.storage_network.settings import StorageNetworkSettings
 from serve_app.command.output import begin_anew
 from serve_app.command.part import StartError
 from serve_app.command.release import release
@@ -32,7 +34,7 @@ log = structlog.get_logger("pumice.join")
 
 
 class NotAdmittedError(StartError):
-    """The head does not answer, or refuses us."""
+    """The head does not answer, or refuses us, or this machine has not the network that was asked for."""
 
 
 class NodeSupervisor:
@@ -83,16 +85,19 @@ class NodeSupervisor:
 
     def _join(self) -> None:
         try:
-            self._ask()
+            network = self._ask()
             self._stage("Ray node")
-            self._node.start(self._log)
+            self._node.start(self._log, network)
+        except SettingsError as error:
+            raise NotAdmittedError(str(error)) from error
         except (RayStartError, InstanceError, OSError) as error:
             raise StartError(str(error)) from error
         self._stage(f"joined as {self._host_name}")
         self._run.say("joined", ready=True)
 
-    def _ask(self) -> None:
-        """Return when we may join. Raises NotAdmittedError, StartError."""
+    def _ask(self) -> StorageNetworkSettings:
+        """Return when we may join, with what the instance says of storage networks. Raises NotAdmittedError,
+        StartError."""
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "serve_app.command.admission", self._head, self._host_name],
@@ -110,6 +115,12 @@ class NodeSupervisor:
         if done.returncode != 0:
             lines = done.stderr.strip().splitlines()
             raise NotAdmittedError(lines[-1] if lines else f"asking the head ended with {done.returncode}")
+        try:
+            return StorageNetworkSettings.model_validate_json(done.stdout.strip().splitlines()[-1])
+        except (ValueError, IndexError) as error:
+            raise StartError(
+                f"the head at {self._head} says of storage networks what is not understood here"
+            ) from error
 
     def _keep_joined(self) -> None:
         pause = 1.0

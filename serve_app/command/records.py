@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from cluster.journal.records import Operation, OperationState
 from cluster.services.queries import VOLUME_BINARY
 from cluster.services.records import Pool, Service
 from cluster.settings import KEPT_LABELS, Settings
+from cluster.storage_network.allow_list import CAPABILITY
+from cluster.storage_network.chosen import INTERFACE, MTU, SPEED, address_of
 from cluster.store.open import open_store
 from cluster.store.seam import StoreError
 
@@ -74,9 +77,19 @@ def _nodes(services: list[Any], since: float) -> list[dict[str, Any]]:
                 "zone": row["availability_zone"],
                 "version": labels.get(VERSION_LABEL),
                 "state": "up" if row["heartbeat_at"] >= since else "down",
+                "storage": _storage(labels),
                 "labels": {key: value for key, value in labels.items() if not key.startswith(KEPT_LABELS)},
             }
     return [nodes[name] for name in sorted(nodes)]
+
+
+def _storage(labels: Mapping[str, str]) -> str | None:
+    """The node's storage network, as `eth1 10.2.0.5, 9000 bytes, 25000 Mb/s`; None when it has told of none."""
+    if (address := address_of(labels)) is None:
+        return None
+    said = [f"{labels.get(INTERFACE, '')} {address}".strip()]
+    said += [f"{labels[key]} {unit}" for key, unit in ((MTU, "bytes"), (SPEED, "Mb/s")) if key in labels]
+    return ", ".join(said)
 
 
 def _service(row: Any, since: float) -> dict[str, Any]:
@@ -96,6 +109,7 @@ def _pool(row: Any, up: set[str]) -> dict[str, Any]:
         "total_gib": row["stats"].get("total_capacity_gb"),
         "free_gib": row["stats"].get("free_capacity_gb"),
         "state": "up" if row["service_host"] in up else "down",
+        "ports": row["stats"].get(CAPABILITY),
     }
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from actors import processes
 from actors.instance import Instance, load_instance, mark_of
 from actors.node_claims import node_directory
+from cluster.storage_network import nft, shaping, ways
+from cluster.storage_network.allow_list import table_prefix
 from drivers.attach import clearing as attach_clearing
 from drivers.exports import clearing
 from drivers.pool_image import ensure_unmounted
@@ -23,15 +25,19 @@ _PARENTS = ("raylet", "gcs_server")
 def end_control(state_dir: Path) -> list[str]:
     """End the processes of the instance in `state_dir` but those that serve attached volumes: whoever starts it anew
     finds these, the devices and the mounts again. Return what could not be done."""
-    return _end(state_dir, clearing.SERVING)
+    return _end(state_dir, attach_clearing.SERVING)
 
 
 def release(state_dir: Path) -> list[str]:
-    """End the processes of the instance in `state_dir`, unmount what it mounted for tasks, free its devices, unmount
-    its pools; return what could not be done."""
-    troubles = _end(state_dir)
+    """End the processes of the instance in `state_dir`, unmount what it mounted for tasks, free its devices, remove its
+    rules of the packet filter and traffic classes, unmount its pools; return what could not be done."""
+    troubles = end_control(state_dir)
     if not troubles:
-        troubles = [*attach_clearing.clear(node_directory(state_dir)), *clearing.clear(state_dir)]
+        # What is mounted needs those that serve it for what was written last.
+        troubles = attach_clearing.clear(node_directory(state_dir))
+        troubles += _end(state_dir) or clearing.clear(state_dir)
+        troubles += nft.clear(table_prefix(mark_of(state_dir)))
+        troubles += shaping.clear(mark_of(state_dir), ways.backends(state_dir))
     for place in own_mounts(state_dir):
         try:
             ensure_unmounted(place)

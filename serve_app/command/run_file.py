@@ -27,7 +27,7 @@ class AlreadyRunningError(Exception):
 @dataclass(frozen=True)
 class Run:
     """A run of `pumice up`, or of `pumice join` (then `endpoint` is empty). `ready` once volumes could be created, or
-    the node was in the cluster; `state` is what it last said it was doing."""
+    the node was in the cluster; `state` is what it last said it was doing. `jobs` is where jobs are submitted."""
 
     pid: int
     started_at: str
@@ -36,6 +36,7 @@ class Run:
     log: str | None
     state: str = "starting"
     ready: bool = False
+    jobs: str | None = None
 
     def is_alive(self) -> bool:
         """Whether that process still runs; another one that has got its number does not count."""

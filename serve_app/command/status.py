@@ -19,9 +19,16 @@ from serve_app.command.run_file import Run, RunFile
 
 # Title → heading → key of the row.
 _COLUMNS = {
-    "nodes": {"HOST": "host", "ZONE": "zone", "VERSION": "version", "STATE": "state", "LABELS": "labels"},
+    "nodes": {
+        "HOST": "host",
+        "ZONE": "zone",
+        "VERSION": "version",
+        "STATE": "state",
+        "STORAGE": "storage",
+        "LABELS": "labels",
+    },
     "services": {"BINARY": "binary", "HOST": "host", "ZONE": "zone", "STATUS": "status", "STATE": "state"},
-    "pools": {"NAME": "name", "TOTAL GiB": "total_gib", "FREE GiB": "free_gib", "STATE": "state"},
+    "pools": {"NAME": "name", "TOTAL GiB": "total_gib", "FREE GiB": "free_gib", "STATE": "state", "PORTS": "ports"},
     "operations": {"KIND": "kind", "RESOURCE": "resource_id", "ATTEMPTS": "attempts", "CREATED": "created_at"},
 }
 
@@ -72,6 +79,7 @@ async def _report(settings: Settings, run: Run | None) -> dict[str, Any]:
         "state": run.state if run is not None else "not running",
         "endpoint": f"{settings.endpoint}/v3",
         "ray_address": run.ray_address if run is not None else None,
+        "jobs": run.jobs if run is not None else None,
         "state_dir": str(settings.state_dir),
         "pid": run.pid if run is not None else None,
         "database_error": records.error,
@@ -85,7 +93,9 @@ async def _report(settings: Settings, run: Run | None) -> dict[str, Any]:
 def _table(report: dict[str, Any]) -> str:
     lines = ["ready" if report["ready"] else f"not ready: {report['state']}"]
     lines += [
-        f"  {key:12} {report[key]}" for key in ("endpoint", "ray_address", "state_dir", "database_error") if report[key]
+        f"  {key:12} {report[key]}"
+        for key in ("endpoint", "ray_address", "jobs", "state_dir", "database_error")
+        if report[key]
     ]
     for title, columns in _COLUMNS.items():
         lines.append(f"{title}:" if report[title] else f"{title}: none")

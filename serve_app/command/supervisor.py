@@ -63,6 +63,7 @@ class Supervisor:
             with contextlib.suppress(OSError):  # then it goes on in the old one
                 begin_anew(self._log)
             self._come_up("prepare", "expire")
+            self._head.wait_for_jobs()
             with contextlib.suppress(OSError):  # whoever was to read it is gone; the service is not
                 announce()
             self._keep_up()
@@ -103,6 +104,7 @@ class Supervisor:
             try:
                 with _failures():
                     processes.reap()
+                    self._head.keep_jobs(self._log)
                     if self._is_well():
                         self._run.say("ready", ready=True)  # unless it is said already; the disk may have been full
                         continue

@@ -13,8 +13,9 @@ from pathlib import Path
 import click
 
 from actors import processes
-from actors.head_environment import LOOPBACK, ray_address
+from actors.head_environment import LOOPBACK, choose_network, jobs_url, ray_address
 from actors.instance import Instance, InstanceError, ensure_instance, ensure_private, mark_of
+from actors.node_environment import token_path
 from cluster import logs
 from cluster.settings import Settings, SettingsError
 from cluster.settings_file import write_effective
@@ -49,13 +50,14 @@ def up(config: Path | None, state_dir: Path | None, port: int | None, detach: bo
         instance = _make_room(settings)
         logs.configure(settings.state_dir / "logs", "up")
         pid, address = os.getpid(), ray_address(settings, instance)
-        run.write(Run(pid, processes.started_at(pid), settings.endpoint, address, str(log) if log else None))
+        jobs = jobs_url(settings, instance)
+        run.write(Run(pid, processes.started_at(pid), settings.endpoint, address, str(log) if log else None, jobs=jobs))
     except (InstanceError, AlreadyRunningError) as error:
         fail(str(error))
     except OSError as error:
         fail(f"{error.filename or settings.state_dir}: {error.strerror}")
     try:
-        troubles = Supervisor(settings, instance, run, click.echo).run(lambda: click.echo(_hints(settings)))
+        troubles = Supervisor(settings, instance, run, click.echo).run(lambda: click.echo(_hints(settings, jobs)))
     except StartError as error:
         fail(f"{error}\nNothing of it is left running. More is in {settings.state_dir / 'logs'}.")
     if troubles:
@@ -74,6 +76,7 @@ def _checked(settings: Settings) -> Settings:
             )
         settings = with_remembered_host(settings)
         check_backends(settings)
+        choose_network(settings)
         ensure_state_dir(settings.state_dir)
         ensure_private(settings.state_dir / "logs")
     except SettingsError as error:
@@ -93,6 +96,10 @@ def _make_room(settings: Settings) -> Instance:
             raise InstanceError("; ".join(troubles))
     _check_ports(settings)
     write_effective(settings)
+    try:
+        choose_network(settings).write(settings.state_dir)
+    except SettingsError as error:  # it has changed since it was checked
+        raise InstanceError(str(error)) from error
     return ensure_instance(settings.state_dir, known_elsewhere=settings.cluster_address is not None)
 
 
@@ -117,7 +124,7 @@ def _check(host: str, port: int, advice: str) -> None:
         raise InstanceError(f"{where} cannot be listened on ({error.strerror}); {advice}") from error
 
 
-def _hints(settings: Settings) -> str:
+def _hints(settings: Settings, jobs: str | None) -> str:
     clouds = settings.state_dir / "clouds.yaml"
     return f"""
 Pumice is ready.
@@ -131,6 +138,12 @@ Try:
   openstack --os-cloud pumice volume list
   openstack --os-cloud pumice volume snapshot create --volume first first-snapshot
   pumice status --state-dir {settings.state_dir}
+{_job_hints(settings, jobs) if jobs else ""}"""
+
+
+def _job_hints(settings: Settings, jobs: str) -> str:
+    return f"""  export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token_path(settings.state_dir)}
+  ray job submit --address {jobs} --working-dir . -- python train.py
 """
 
 

@@ -5,11 +5,12 @@ Three of Cinder's GETs change something; clients call them so, and the rule asks
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection
 
-from cluster.qos_specs import intents, queries
+from cluster.qos_specs import intents, live, queries
 from serve_app.qos_specs import schemas, views
 from serve_app.wire.faults import BadRequest
 from serve_app.wire.filters import filters_of
@@ -59,21 +60,21 @@ async def create(call: Call) -> Reply:
 async def update(call: Call) -> Reply:
     """PUT /qos-specs/{qos_id}: adds and overwrites; the answer is what was sent."""
     body: schemas.UpdateSpec = call.body
-    await call.room.store.write(lambda db: intents.change(db, call.room.outside, call.path["qos_id"], body.qos_specs))
+    await _changed(call, lambda db: intents.change(db, call.room.outside, call.path["qos_id"], body.qos_specs))
     return Reply(body={"qos_specs": body.qos_specs})
 
 
 async def delete(call: Call) -> Reply:
     """DELETE /qos-specs/{qos_id}; with `force` also when volume types have them."""
     force = boolean_of(call, "force")
-    await call.room.store.write(lambda db: intents.remove(db, call.path["qos_id"], force=force))
+    await _changed(call, lambda db: intents.remove(db, call.path["qos_id"], force=force))
     return Reply(status=202)
 
 
 async def delete_keys(call: Call) -> Reply:
     """PUT /qos-specs/{qos_id}/delete_keys."""
     body: schemas.DeleteKeys = call.body
-    await call.room.store.write(lambda db: intents.drop_keys(db, call.room.outside, call.path["qos_id"], body.keys))
+    await _changed(call, lambda db: intents.drop_keys(db, call.room.outside, call.path["qos_id"], body.keys))
     return Reply(status=202)
 
 
@@ -91,21 +92,33 @@ async def associations(call: Call) -> Reply:
 async def associate(call: Call) -> Reply:
     """GET /qos-specs/{qos_id}/associate?vol_type_id=…"""
     type_id = _type_id(call)
-    await call.room.store.write(lambda db: intents.associate(db, call.caller, call.path["qos_id"], type_id))
+    await _changed(call, lambda db: intents.associate(db, call.caller, call.path["qos_id"], type_id), type_id)
     return Reply(status=202)
 
 
 async def disassociate(call: Call) -> Reply:
     """GET /qos-specs/{qos_id}/disassociate?vol_type_id=…"""
     type_id = _type_id(call)
-    await call.room.store.write(lambda db: intents.disassociate(db, call.caller, call.path["qos_id"], type_id))
+    await _changed(call, lambda db: intents.disassociate(db, call.caller, call.path["qos_id"], type_id), type_id)
     return Reply(status=202)
 
 
 async def disassociate_all(call: Call) -> Reply:
     """GET /qos-specs/{qos_id}/disassociate_all."""
-    await call.room.store.write(lambda db: intents.disassociate_all(db, call.path["qos_id"]))
+    await _changed(call, lambda db: intents.disassociate_all(db, call.path["qos_id"]))
     return Reply(status=202)
+
+
+async def _changed(call: Call, change: Callable[[Connection], None], type_id: str | None = None) -> None:
+    """Make the change, and let it reach the attached volumes of the type, or of all types that have the specs."""
+
+    def work(db: Connection) -> int:
+        had = [each["id"] for each in queries.associations(db, call.path["qos_id"])] if type_id is None else [type_id]
+        change(db)
+        return live.renew(db, call.room.outside, had)
+
+    if await call.room.store.write(work):
+        call.room.ring()
 
 
 def _type_id(call: Call) -> str:

@@ -4,7 +4,7 @@ the log line. What a path below `/v3` means is `dispatch`'s business."""
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 from sqlalchemy.exc import IntegrityError
@@ -17,13 +17,15 @@ from serve_app.wire.faults import Conflict, Fault, Forbidden, Internal, NoSuchRo
 from serve_app.wire.guard import Guard
 from serve_app.wire.route import Room
 
+Close = Callable[[], Awaitable[None]]
 _log = structlog.get_logger("pumice.api")
 _RACES_POSTGRESQL = ("23503", "23505")  # foreign_key_violation, unique_violation
 _RACES_SQLITE = ("SQLITE_CONSTRAINT_FOREIGNKEY", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
 
 
 class Site:
-    """Serves `answerers` by first path segment (`v3`, `identity`, "" for `/`) and whole ASGI applications in `apps`."""
+    """Serves `answerers` by first path segment (`v3`, `identity`, "" for `/`) and whole ASGI applications in `apps`;
+    at the end it calls each of `closing`."""
 
     def __init__(
         self,
@@ -31,17 +33,19 @@ class Site:
         answerers: Mapping[str, Answerer],
         apps: Mapping[str, App] | None = None,
         guard: Guard | None = None,
+        closing: Sequence[Close] = (),
     ) -> None:
         self._room = room
         self._answerers = dict(answerers)
         self._apps = dict(apps or {})
+        self._closing = tuple(closing)
         self._guard = guard or Guard(room.settings)
         self._public_url = room.settings.public_url
         self._endpoint = room.settings.endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await self._lifespan(receive, send)
             return
         refusal = self._guard.refusal(scope)
         app = self._apps.get(_first(scope["path"])) if self._apps else None
@@ -51,6 +55,16 @@ class Site:
             await self._http(scope, receive, send, refusal)
         else:
             await send({"type": "websocket.close", "code": 1008})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while (message := await receive())["type"] != "lifespan.shutdown":
+            await send({"type": f"{message['type']}.complete"})
+        for close in self._closing:
+            try:
+                await close()
+            except Exception as error:  # it ends anyway, and so must the others
+                _log.warning("not closed", exc_info=error)
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send, refusal: str | None) -> None:
         started = time.perf_counter()
@@ -125,11 +139,3 @@ def _log_request(exchange: Exchange, status: int, started: float) -> None:
         user_id=caller.user_id if caller else None,
         project_id=caller.project_id if caller else None,
     )
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return

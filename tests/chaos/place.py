@@ -22,6 +22,7 @@ from tests.integration.postgresql_server import PostgresqlServer
 REPLICAS = 2
 _IMAGE_GIB = 20
 _SETTINGS = {
+    "PUMICE_JOBS": "false",
     "PUMICE_BACKENDS": json.dumps(
         {
             "reflink": {

@@ -21,7 +21,11 @@ ZONE = "nova"
 # `slow` copies, so that a snapshot of much data is under way for a while.
 BACKENDS = {
     "fast": {"label_selector": {"disk": "nvme"}},
-    "slow": {"label_selector": {"disk": "hdd"}, "options": {"own_file_system": "never"}},
+    "slow": {
+        "label_selector": {"disk": "hdd"},
+        "options": {"own_file_system": "never"},
+        "exports": ["local", "nbd"],
+    },
 }
 # A request that names no zone is for that of the head, which is also that of nodes that name none.
 NODES = {

@@ -87,11 +87,11 @@ class Node:
         arguments += ["--host-name", self.name, *(["--availability-zone", self.zone] if self.zone else [])]
         return self.namespace.within(PUMICE, "join", *arguments, "--state-dir", str(self.place.state_dir), *more)
 
-    def join(self) -> None:
-        """Begin to join; `joined` waits until it has."""
+    def join(self, *more: str) -> None:
+        """Begin to join, with `more` options; `is_joined` says when it has."""
         with self.output.open("ab") as output:
             self._joining = subprocess.Popen(
-                self.command(), env=self.place.environment(), stdout=output, stderr=output, start_new_session=True
+                self.command(*more), env=self.place.environment(), stdout=output, stderr=output, start_new_session=True
             )
 
     def is_joined(self) -> bool:
@@ -133,6 +133,7 @@ class Node:
 def head(directory: Path, port: int, backends: dict[str, dict[str, Any]]) -> Iterator[Head]:
     """A running head that runs no backend itself, or it would not be seen that it can."""
     variables = {"PUMICE_CLUSTER_ADDRESS": ADDRESS, "PUMICE_HOST_NAME": "head", "PUMICE_BACKENDS": json.dumps(backends)}
+    variables |= {"PUMICE_STORAGE_NETWORK__ALLOW_LIST": "required", "PUMICE_TIMING__RECONCILE": "10"}
     one = Head(directory / "head", port, variables)
     try:
         one.up()

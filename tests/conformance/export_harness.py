@@ -26,28 +26,17 @@ from drivers import export_registry
 from drivers.exports import loop_device
 from drivers.protocols import Export
 from drivers.vocabulary import UNLIMITED, AccessMode, ConnectionInfo, ConnectionSpec, Limits
+from tests import initiators
+from tests.initiators import Target
 
 VOLUME_BYTES = 1 << 30
 HOST = "this-node"
+INITIATOR = "iqn.1994-05.com.example:consumer"
 _CLIENT_SECONDS = 30
 
 
 class RefusedError(Exception):
     """The initiator could not connect, read or write; what it said."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """How QEMU is told of a connection: `image` is what it opens, `objects` are keys and passwords, by files."""
-
-    image: str
-    objects: tuple[str, ...] = ()
-    is_image_options: bool = True
-
-    def arguments(self) -> list[str]:
-        """Options of qemu-io and qemu-img, without the image."""
-        found = [part for item in self.objects for part in ("--object", item)]
-        return [*found, *(["--image-opts"] if self.is_image_options else ["-f", "raw"])]
 
 
 @dataclass
@@ -64,14 +53,6 @@ class Place:
         with path.open("wb") as stream:
             stream.truncate(size_bytes)
         return volume_id, path
-
-    def secret_file(self, name: str, text: str) -> Path:
-        """A file of a consumer's, with its own directory."""
-        directory = Path(tempfile.mkdtemp(dir=self.directory, prefix="consumer-"))
-        path = directory / name
-        path.touch(0o600)
-        path.write_text(text)
-        return path
 
     def daemons(self) -> list[processes.Process]:
         """The processes that serve."""
@@ -124,7 +105,7 @@ class ExportHarness(ABC):
 
     def initiator(self) -> str:
         """An initiator name."""
-        return "iqn.1994-05.com.example:consumer"
+        return INITIATOR
 
     def spec(
         self,
@@ -238,7 +219,7 @@ class LocalLoop(ExportHarness):
 
     def target(self, info: ConnectionInfo) -> Target:
         """The device node."""
-        return Target(info.data["device_path"], is_image_options=False)
+        return initiators.device(Path(info.data["device_path"]))
 
 
 class NbdUnix(ExportHarness):
@@ -250,7 +231,7 @@ class NbdUnix(ExportHarness):
 
     def target(self, info: ConnectionInfo) -> Target:
         """By socket and export."""
-        return Target(f"driver=nbd,server.type=unix,server.path={info.data['socket']},export={info.data['export']}")
+        return initiators.nbd_by_socket(info.data)
 
 
 class NbdTcp(NbdUnix):
@@ -264,12 +245,7 @@ class NbdTcp(NbdUnix):
         return self._target(info, info.data["psk_identity"], info.data["psk_key"], info.data["export"])
 
     def _target(self, info: ConnectionInfo, identity: str, key: str, export: str) -> Target:
-        keys = self.place.secret_file("keys.psk", f"{identity}:{key}\n")
-        return Target(
-            f"driver=nbd,server.type=inet,server.host={info.data['host']},server.port={info.data['port']},"
-            f"export={export},tls-creds=tls",
-            (f"tls-creds-psk,id=tls,endpoint=client,dir={keys.parent},username={identity}",),
-        )
+        return initiators.nbd_by_tls(info.data, identity, key, export, self.place.directory)
 
     def impostors(self, mine: ConnectionInfo, another: ConnectionInfo) -> list[Target]:
         """Wrong key; my key at another's door, under both names; another's export through my door; no TLS."""
@@ -297,12 +273,7 @@ class Iscsi(ExportHarness):
         return self._target(info, info.data["auth_username"], info.data["auth_password"], self.initiator())
 
     def _target(self, info: ConnectionInfo, user: str, password: str, initiator: str) -> Target:
-        secret = self.place.secret_file("password", password)
-        return Target(
-            f"driver=iscsi,transport=tcp,portal={info.data['target_portal']},target={info.data['target_iqn']},"
-            f"lun={info.data['target_lun']},user={user},password-secret=chap,initiator-name={initiator}",
-            (f"secret,id=chap,file={secret}",),
-        )
+        return initiators.iscsi(info.data, user, password, initiator, self.place.directory)
 
     def impostors(self, mine: ConnectionInfo, another: ConnectionInfo) -> list[Target]:
         """Wrong password; my account; another's account with my password; another initiator; no CHAP."""

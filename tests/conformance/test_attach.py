@@ -13,17 +13,18 @@ import pytest
 
 from drivers.attach import clearing, devices, filesystems
 from drivers.attach.clearing import mount_point
+from drivers.attach.contents import BlockDevice
 from drivers.attach.filesystems import (
-    AttachError,
     BlankDeviceError,
     BusyError,
     ForeignDataError,
-    ensure_mounted,
     ensure_unmounted,
     is_mounted,
     kind_of,
 )
+from drivers.attach.programs import AttachError
 from drivers.exports import loop_device
+from drivers.exports.short_names import shorten
 from drivers.vocabulary import AccessMode
 
 RW, RO = AccessMode.READ_WRITE, AccessMode.READ_ONLY
@@ -41,8 +42,12 @@ class Node:
             stream.truncate(_VOLUME_BYTES)
         self.place = mount_point(directory, self.claim)
 
-    def device(self, mode: AccessMode = RW) -> Path:
-        return devices.ensure(self.claim, "local", {"device_path": str(self.file)}, mode)
+    def device(self, mode: AccessMode = RW) -> BlockDevice:
+        return devices.ensure(self.directory, self.claim, "local", {"device_path": str(self.file)}, mode)
+
+    def mount(self, device: BlockDevice, mode: AccessMode, make: str | None) -> None:
+        scratch = devices.scratch_file(self.directory, self.claim)
+        filesystems.ensure_mounted(device, self.place, mode, make, scratch)
 
     def loops(self) -> list[str]:
         """Loop devices over anything of this node."""
@@ -50,7 +55,7 @@ class Node:
 
     def leave(self) -> None:
         ensure_unmounted(self.place)
-        devices.ensure_absent(self.claim)
+        devices.ensure_absent(self.directory, self.claim)
 
 
 @pytest.fixture
@@ -66,37 +71,37 @@ def node(tmp_path: Path) -> Iterator[Node]:
 def test_a_blank_volume_gets_a_file_system_and_keeps_what_is_written(node: Node, kind: str) -> None:
     device = node.device()
     assert kind_of(device) is None
-    ensure_mounted(device, node.place, RW, kind)
+    node.mount(device, RW, kind)
     (node.place / "text").write_text(kind)
     node.leave()
     assert (node.loops(), node.place.exists()) == ([], False)
     device = node.device()
     assert kind_of(device) == kind
-    ensure_mounted(device, node.place, RW, "ext4")
+    node.mount(device, RW, "ext4")
     assert (node.place / "text").read_text() == kind
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
 def test_read_only_is_kept_by_the_device_and_the_mount(node: Node, kind: str) -> None:
-    ensure_mounted(node.device(), node.place, RW, kind)
+    node.mount(node.device(), RW, kind)
     (node.place / "text").write_text("kept")
     node.leave()
     before = node.file.read_bytes()
     device = node.device(RO)
-    ensure_mounted(device, node.place, RO, None)
+    node.mount(device, RO, None)
     assert (node.place / "text").read_text() == "kept"
     with pytest.raises(OSError, match="Read-only file system"):
         (node.place / "text").write_text("changed")
-    assert Path(f"/sys/block/{device.name}/ro").read_text() == "1\n"
+    assert Path(f"/sys/block/{device.path.name}/ro").read_text() == "1\n"
     node.leave()
     assert node.file.read_bytes() == before
 
 
 def test_a_blank_volume_is_not_formatted_for_a_reader(node: Node) -> None:
     with pytest.raises(BlankDeviceError, match="the volume is empty"):
-        ensure_mounted(node.device(RO), node.place, RO, "ext4")
+        node.mount(node.device(RO), RO, "ext4")
     with pytest.raises(BlankDeviceError, match="the volume is empty"):
-        ensure_mounted(node.device(), node.place, RW, None)
+        node.mount(node.device(), RW, None)
     assert not node.file.read_bytes().strip(b"\0")
 
 
@@ -107,7 +112,7 @@ def test_data_without_a_file_system_is_refused_and_untouched(node: Node, offset:
         stream.write(b"a database's own format")
     before = node.file.read_bytes()
     with pytest.raises(ForeignDataError, match="to keep it"):
-        ensure_mounted(node.device(), node.place, RW, "ext4")
+        node.mount(node.device(), RW, "ext4")
     assert node.file.read_bytes() == before
 
 
@@ -115,7 +120,7 @@ def test_what_is_no_file_system_of_ours_is_refused_and_untouched(node: Node) -> 
     subprocess.run(["mkswap", "-q", str(node.file)], check=True)
     before = node.file.read_bytes()
     with pytest.raises(ForeignDataError, match="swap"):
-        ensure_mounted(node.device(), node.place, RW, "ext4")
+        node.mount(node.device(), RW, "ext4")
     assert node.file.read_bytes() == before
 
 
@@ -127,13 +132,13 @@ def test_a_partition_table_is_refused_and_untouched(node: Node) -> None:
         stream.write(b"\x55\xaa")
     before = node.file.read_bytes()
     with pytest.raises(ForeignDataError):
-        ensure_mounted(node.device(), node.place, RW, "ext4")
+        node.mount(node.device(), RW, "ext4")
     assert node.file.read_bytes() == before
 
 
 def test_an_unknown_file_system_is_not_made(node: Node) -> None:
     with pytest.raises(AttachError, match="choose ext4"):
-        ensure_mounted(node.device(), node.place, RW, "vfat")
+        node.mount(node.device(), RW, "vfat")
 
 
 def test_every_step_can_be_repeated(node: Node) -> None:
@@ -141,7 +146,7 @@ def test_every_step_can_be_repeated(node: Node) -> None:
     assert len(found) == 1 == len(node.loops())
     [device] = found
     for _ in range(3):
-        ensure_mounted(device, node.place, RW, "ext4")
+        node.mount(device, RW, "ext4")
     mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {node.place} " in line]
     assert len(mounts) == 1
     for _ in range(3):
@@ -150,7 +155,7 @@ def test_every_step_can_be_repeated(node: Node) -> None:
 
 def test_a_busy_mount_stays_and_says_which_process_it_is(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filesystems, "_UNMOUNT_SECONDS", 0.3)
-    ensure_mounted(node.device(), node.place, RW, "ext4")
+    node.mount(node.device(), RW, "ext4")
     told = "import sys, time; file = open(sys.argv[1], 'w'); print(1, flush=True); time.sleep(60)"
     user = subprocess.Popen([sys.executable, "-c", told, str(node.place / "open")], stdout=subprocess.PIPE)
     assert user.stdout is not None
@@ -166,7 +171,7 @@ def test_a_busy_mount_stays_and_says_which_process_it_is(node: Node, monkeypatch
 
 
 def test_what_a_claim_left_is_cleared_by_its_file_alone(node: Node) -> None:
-    ensure_mounted(node.device(), node.place, RW, "ext4")
+    node.mount(node.device(), RW, "ext4")
     (node.directory / "claims").mkdir()
     (node.directory / "claims" / f"{node.claim}.json").write_text("{}")
     assert clearing.clear(node.directory) == []
@@ -176,11 +181,24 @@ def test_what_a_claim_left_is_cleared_by_its_file_alone(node: Node) -> None:
 
 def test_another_claims_device_is_left_alone(node: Node) -> None:
     node.device()
-    devices.ensure_absent(str(uuid.uuid4()))
+    devices.ensure_absent(node.directory, str(uuid.uuid4()))
     assert node.loops() == [str(node.file)]
 
 
-@pytest.mark.parametrize("kind", ["iscsi", "nbd"])
-def test_other_exports_are_refused_in_words(node: Node, kind: str) -> None:
-    with pytest.raises(AttachError, match="locality"):
-        devices.ensure(node.claim, kind, {}, RW)
+def test_other_exports_are_refused_in_words(node: Node) -> None:
+    with pytest.raises(AttachError, match="'iscsi' cannot be mounted by tasks, those of local and nbd can"):
+        devices.ensure(node.directory, node.claim, "iscsi", {}, RW)
+
+
+def test_a_number_of_a_device_that_was_given_to_another_is_refused(node: Node) -> None:
+    volume, other = str(uuid.uuid4()), str(uuid.uuid4())
+    one = loop_device.bind(node.file, f"pm0123456789ab.{shorten(str(uuid.uuid4()))}{shorten(volume)}", read_only=False)
+    try:
+        told = {"device_path": str(one.path), "volume_id": volume}
+        assert devices.ensure(node.directory, node.claim, "local", told, RW).path == one.path
+        with pytest.raises(AttachError, match=f"is no device of volume {other} any more"):
+            devices.ensure(node.directory, node.claim, "local", {**told, "volume_id": other}, RW)
+    finally:
+        assert loop_device.unbind(one, 5.0)
+    with pytest.raises(AttachError, match="any more"):
+        devices.ensure(node.directory, node.claim, "local", told, RW)

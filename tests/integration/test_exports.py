@@ -34,6 +34,7 @@ def instance() -> Iterator[Service]:
     with _place("exports") as one:
         one.variables["PUMICE_BACKENDS"] = json.dumps({"reflink": {"exports": ["nbd", "local"]}})
         one.variables["PUMICE_TIMING__RECONCILE"] = str(_RECONCILE_SECONDS)
+        one.variables["PUMICE_JOBS"] = "false"
         one.up()
         yield one
 

@@ -1,12 +1,14 @@
 """Schemathesis on the document that the service serves: whatever comes in, never an answer of 500 or above.
 
-Data that fit the document and data that do not. Half of the requests name a volume, a snapshot and a type that are
-there, so that more than the 404 is reached. The examples are the same in every run (`derandomize`).
+Data that fit the document and data that do not. Half of the requests name a volume, a snapshot, an attachment, a type
+and QoS specs that are there, so that more than the 404 is reached. The examples are the same in every run
+(`derandomize`).
 """
 
 from __future__ import annotations
 
 import re
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,14 +47,36 @@ class Ground:
     statuses: Counter[int] = field(default_factory=Counter)
     _ids: dict[str, str] | None = None
 
-    def ids(self) -> dict[str, str]:
-        """Path parameters that name something; what a request has deleted is made again."""
+    def ids(self, *wanted: str) -> dict[str, str]:
+        """Path parameters that name something, those `wanted` among them; what a request has deleted is made again."""
         known = self._ids
         if known is None or self.cloud.call("GET", f"/snapshots/{known['snapshot_id']}").status_code != 200:
-            self.cloud.purge()
+            clear(self.cloud)
             volume = self.cloud.create(1)["id"]
             self._ids = known = {"volume_id": volume, "snapshot_id": self.cloud.snapshot(volume)["id"]}
+        for name, path, make in (
+            ("attachment_id", "/attachments", self._attach),
+            ("qos_id", "/qos-specs", self._limit),
+        ):
+            if name in wanted and (
+                name not in known or self.cloud.call("GET", f"{path}/{known[name]}", minor=NEWEST).status_code != 200
+            ):
+                known[name] = make()
         return {**known, "type_id": self.type_id, "quota_project_id": self.cloud.project_id, "key": "k"}
+
+    def _attach(self) -> str:
+        """An attachment of a volume of its own."""
+        body = {"attachment": {"volume_uuid": self.cloud.create(1)["id"]}}
+        answer = self.cloud.call("POST", "/attachments", body, minor=NEWEST)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["attachment"]["id"])
+
+    def _limit(self) -> str:
+        """QoS specs."""
+        body = {"qos_specs": {"name": f"fuzz-{uuid.uuid4().hex}", "total_iops_sec": "100"}}
+        answer = self.cloud.call("POST", "/qos-specs", body)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["qos_specs"]["id"])
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +84,27 @@ def ground(service: Service) -> Iterator[Ground]:
     """A project, and a type; types that the requests make are removed at the end."""
     with project_of(service, "fuzz") as cloud:
         before = {one["id"] for one in _types(cloud)}
+        limits_before = {one["id"] for one in cloud.call("GET", "/qos-specs").json()["qos_specs"]}
         made = cloud.call("POST", "/types", {"volume_type": {"name": f"fuzz-{cloud.project}"}})
         try:
             yield Ground(cloud, made.json()["volume_type"]["id"])
         finally:
-            cloud.purge()
+            clear(cloud)
             for one in cloud.call("GET", "/default-types", minor=67).json()["default_types"]:
                 cloud.call("DELETE", f"/default-types/{one['project_id']}", minor=67)
             for one in _types(cloud):
                 if one["id"] not in before:
                     cloud.call("DELETE", f"/types/{one['id']}")
+            for one in cloud.call("GET", "/qos-specs").json()["qos_specs"]:
+                if one["id"] not in limits_before:
+                    cloud.call("DELETE", f"/qos-specs/{one['id']}?force=True")
+
+
+def clear(cloud: Cloud) -> None:
+    """No attachments, volumes and snapshots are left in the project."""
+    for one in cloud.call("GET", "/attachments", minor=NEWEST).json()["attachments"]:
+        cloud.call("DELETE", f"/attachments/{one['id']}", minor=NEWEST)
+    cloud.purge()
 
 
 def _types(cloud: Cloud) -> list[dict[str, Any]]:
@@ -109,7 +144,7 @@ def test_no_request_breaks_the_service(
     def send(case: Any) -> None:
         ground.calls += 1
         if ground.calls % 2 and case.path_parameters:
-            there = ground.ids()
+            there = ground.ids(*case.path_parameters)
             case.path_parameters = {key: there.get(key, value) for key, value in case.path_parameters.items()}
         version = _VERSIONS[ground.calls // 2 % len(_VERSIONS)]
         answer = case.call(headers={"X-Auth-Token": ground.cloud.token, "OpenStack-API-Version": f"volume {version}"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 from tests.integration.conftest import Service
 
 pytestmark = pytest.mark.timeout(240)
-_DOCUMENT = Path(__file__).parents[2] / "docs" / "handles.md"
 _DRIVER = Path(__file__).with_name("handles_driver.py")
 
 
@@ -24,14 +22,6 @@ def _run(service: Service, *command: str) -> str:
     done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def _block(title: str) -> str:
-    """The example of docs/handles.md with this title."""
-    [text] = re.findall(
-        rf"^```\w+ title={re.escape(title)}\n(.*?)^```", _DOCUMENT.read_text(), re.DOTALL | re.MULTILINE
-    )
-    return str(text)
 
 
 def _traces(service: Service) -> list[str]:
@@ -87,11 +77,4 @@ def test_a_mount_outlives_the_node_actor_and_is_released_at_its_end(seen: dict[s
 
 def test_nothing_is_left_on_the_node(service: Service, seen: dict[str, Any]) -> None:
     assert (seen["many"], seen["volumes"]) == ([], [])
-    assert _traces(service) == []
-
-
-def test_the_documents_example_prints_what_the_document_says(service: Service, tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(_block("train.py"))
-    assert _run(service, str(script)) == _block("output")
     assert _traces(service) == []

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration import disk
-from tests.integration.clients import Cloud, eventually, project_of
+from tests.integration.clients import NEWEST, Cloud, eventually, project_of
 from tests.integration.conftest import Service, _place
 from tests.integration.databases import postgresql  # noqa: F401 - fixture
 from tests.integration.postgresql_server import PostgresqlServer
@@ -30,6 +30,7 @@ def on_postgresql(url: str) -> Iterator[Service]:
     """A service on it."""
     with _place("postgresql") as one:
         one.variables["PUMICE_DATABASE_URL"] = url
+        one.variables["PUMICE_JOBS"] = "false"
         one.up()
         yield one
 
@@ -44,6 +45,38 @@ def cloud(on_postgresql: Service) -> Iterator[Cloud]:
 def test_the_life_of_volumes(cloud: Cloud) -> None:
     life_of_volumes(cloud, "postgresql")
     assert disk.files(cloud.service) == set()
+
+
+def test_the_life_of_an_attachment_with_the_longest_names(cloud: Cloud) -> None:
+    """What SQLite takes whatever its length, PostgreSQL refuses: no column may get more than it was made for."""
+    host, key = "卷" * 255, "k" * 255
+    made = cloud.call("POST", "/qos-specs", {"qos_specs": {"name": "卷" * 255, key: "v" * 255}})
+    assert made.status_code == 200, made.text
+    assert made.json()["qos_specs"]["specs"] == {key: "v" * 255}
+    qos_id = made.json()["qos_specs"]["id"]
+    for wrong in ({"name": "n" * 256}, {"name": "n", "k" * 256: "v"}, {"name": "n", "k": "v" * 256}):
+        assert cloud.call("POST", "/qos-specs", {"qos_specs": wrong}).status_code == 400, wrong
+    assert cloud.call("DELETE", f"/qos-specs/{qos_id}").status_code == 202
+
+    volume_id = cloud.create(1)["id"]
+    reserved = cloud.call("POST", "/attachments", {"attachment": {"volume_uuid": volume_id}}, minor=NEWEST)
+    path = f"/attachments/{reserved.json()['attachment']['id']}"
+    answer = cloud.call("PUT", path, {"attachment": {"connector": {"host": f"{host}x"}}}, minor=NEWEST)
+    assert (answer.status_code, "too long" in answer.text) == (400, True), answer.text
+    # Longer than a loop device's node may be called: no export serves it, and it is in the records all the same.
+    answer = cloud.call("PUT", path, {"attachment": {"connector": {"host": host}}}, minor=NEWEST)
+    assert answer.status_code == 400, answer.text
+    assert cloud.call("DELETE", path, minor=NEWEST).status_code == 200
+
+    action = f"/volumes/{volume_id}/action"
+    attach = {"host_name": host, "mountpoint": "/" * 255, "mode": "rw"}
+    for wrong in ({"host_name": f"{host}x"}, {"mountpoint": "/" * 256}):
+        assert cloud.call("POST", action, {"os-attach": {**attach, **wrong}}).status_code == 400, wrong
+    assert cloud.call("POST", action, {"os-attach": attach}).status_code == 202
+    [shown] = cloud.show("volumes", volume_id)["attachments"]
+    assert (shown["host_name"], shown["device"]) == (host, "/" * 255)
+    assert cloud.call("POST", action, {"os-detach": {}}).status_code == 202
+    cloud.delete("volumes", volume_id)
 
 
 def test_there_is_no_other_database(cloud: Cloud, postgresql: PostgresqlServer, url: str) -> None:  # noqa: F811

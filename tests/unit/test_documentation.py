@@ -17,6 +17,7 @@ from cluster.settings import (
     Settings,
     TimingSettings,
 )
+from cluster.storage_network.settings import StorageNetworkSettings
 from serve_app.command.main import pumice
 
 ROOT = Path(__file__).parents[2]
@@ -24,9 +25,10 @@ REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 TABLES: list[type[BaseModel]] = [
-    Settings, IdentitySettings, BackendSettings, QuotaSettings, SchedulerSettings, TimingSettings,
+    Settings, IdentitySettings, StorageNetworkSettings, BackendSettings, QuotaSettings, SchedulerSettings,
+    TimingSettings,
 ]  # fmt: skip
-NESTED = {"identity", "backends", "quotas", "timing", "scheduler"}
+NESTED = {"identity", "storage_network", "backends", "quotas", "timing", "scheduler"}
 
 
 @pytest.mark.parametrize("model", TABLES)

@@ -15,7 +15,7 @@ from actors.in_process import InProcessCluster
 from cluster.settings import BackendSettings, Settings
 from cluster.volume_types.intents import ensure_default_type
 from drivers.memory import MemoryBackend
-from drivers.vocabulary import GIB, ConnectionInfo, ConnectionItem, ConnectionSpec, StorageError
+from drivers.vocabulary import GIB, ConnectionInfo, ConnectionItem, ConnectionSpec, Limits, StorageError
 from tests.unit.volumes.bench import Bench
 
 HOST = "h1@memory#memory"
@@ -46,6 +46,9 @@ class Consumers:
 
     def serves(self, connector: Mapping[str, Any]) -> bool:
         return "host" in connector
+
+    def cannot_keep(self, limits: Limits) -> str:
+        return ""
 
     async def ensure_connection(self, spec: ConnectionSpec, path: Path) -> ConnectionInfo:
         await self.gate.wait()

@@ -122,6 +122,8 @@ async def test_what_the_consumer_is_to_enforce(bench: Attaching) -> None:
         {"volume_uuid": ABSENT, "instance_uuid": None},
         {"volume_uuid": ABSENT, "connector": "host"},
         {"volume_uuid": ABSENT, "connector": []},
+        {"volume_uuid": ABSENT, "connector": {"host": "h" * 256}},
+        {"volume_uuid": ABSENT, "connector": {"host": {"name": "h"}}},
         {"volume_uuid": ABSENT, "mode": "rx"},
         {"volume_uuid": ABSENT, "mode": None},
     ],

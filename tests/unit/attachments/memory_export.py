@@ -8,12 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from drivers.memory import MemoryBackend
-from drivers.vocabulary import ConnectionInfo, ConnectionItem, ConnectionSpec, ObjectKind, SourceMissingError
+from drivers.vocabulary import (
+    UNLIMITED,
+    ConnectionInfo,
+    ConnectionItem,
+    ConnectionSpec,
+    InUseError,
+    Limits,
+    ObjectKind,
+    SourceMissingError,
+)
 
 
 @dataclass
 class ExportStore:
-    """Who is let in now; `resized` are the volumes that exports were told of, `opened` counts every letting in."""
+    """Who is let in now, by which connector, mode and secret; `resized` are the volumes that exports were told of,
+    `opened` counts every letting in."""
 
     served: dict[str, ConnectionSpec] = field(default_factory=dict)
     resized: list[str] = field(default_factory=list)
@@ -21,10 +31,12 @@ class ExportStore:
 
 
 class MemoryExport:
-    """Serves whoever has a `host`. `broken` names the calls that fail, with what they raise."""
+    """Serves whoever has a `host`. `broken` names the calls that fail, with what they raise; `keeps_not` says why no
+    limits are kept. Whoever is let in must be shut out before the connection is another's: one that forgets it is told
+    so with an InUseError."""
 
     def __init__(self, store: ExportStore, protocol: str = "memory") -> None:
-        self.store, self.broken = store, dict[str, Exception]()
+        self.store, self.broken, self.keeps_not = store, dict[str, Exception](), ""
         self._protocol = protocol
 
     @property
@@ -44,8 +56,14 @@ class MemoryExport:
     def serves(self, connector: Mapping[str, Any]) -> bool:
         return "host" in connector
 
+    def cannot_keep(self, limits: Limits) -> str:
+        return self.keeps_not if limits != UNLIMITED else ""
+
     async def ensure_connection(self, spec: ConnectionSpec, path: Path) -> ConnectionInfo:
         self._pass("ensure_connection")
+        before = self.store.served.get(spec.id, spec)
+        if (before.volume_id, *_consumer(before)) != (spec.volume_id, *_consumer(spec)):
+            raise InUseError(f"connection {spec.id} lets in {before.connector['host']} {before.mode}; end that first")
         self.store.served[spec.id] = spec
         self.store.opened += 1
         data = {"device_path": str(path), "password": spec.secret[:8], "to": spec.connector["host"]}
@@ -64,6 +82,10 @@ class MemoryExport:
         del path
         self._pass("resized")
         self.store.resized.append(volume_id)
+
+
+def _consumer(spec: ConnectionSpec) -> tuple[object, ...]:
+    return spec.connector, spec.mode, spec.secret
 
 
 class PathBackend(MemoryBackend):

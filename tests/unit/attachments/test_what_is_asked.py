@@ -8,13 +8,14 @@ from sqlalchemy import Connection, insert
 from cluster.attachments.intents import reserve
 from cluster.attachments.records import Attachment
 from cluster.flows.connection_subject import wanted_protocol
-from cluster.qos_specs import limits
+from cluster.qos_specs import intents, limits
+from cluster.qos_specs.live import renew
 from cluster.qos_specs.records import QosSpec
 from cluster.volume_types.records import VolumeType
 from drivers.vocabulary import UNLIMITED, Limits
 from tests.unit.attachments.conftest import CONNECTOR, Bench
 
-TYPE, QOS = (f"00000000-0000-4000-9000-{number:012d}" for number in (1, 2))
+TYPE, QOS, OTHER_TYPE = (f"00000000-0000-4000-9000-{number:012d}" for number in (1, 2, 3))
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,7 @@ def test_limits_of_the_consumers_host() -> None:
         "vendor:key": "x",
     }
     assert limits.front_end("front-end", specs, 4) == {"read_iops_sec": 40, "vendor:key": "x"}
+    assert limits.front_end("both", specs, 4) == {"read_iops_sec": 40, "vendor:key": "x"}
     assert limits.front_end("back-end", specs, 4) is None
 
 
@@ -77,3 +79,48 @@ async def test_the_host_gets_the_limits_and_the_consumer_the_specs(bench: Bench)
     info = (await bench.row(Attachment, made.attachment["id"])).connection_info
     assert (info["qos_specs"], info["cacheable"], info["enforce_multipath"]) == (specs, True, True)
     assert info["encrypted"] is False
+
+
+async def test_specs_that_change_reach_attached_volumes(bench: Bench) -> None:
+    now, outside = bench.cluster.outside.now(), bench.cluster.outside
+
+    def write(db: Connection) -> None:
+        for number, kind in enumerate((TYPE, OTHER_TYPE)):
+            db.execute(
+                insert(QosSpec).values(
+                    id=kind, name=f"q{number}", consumer="back-end", specs={"total_iops_sec": "100"}, created_at=now
+                )
+            )
+            values = {"id": kind, "name": f"t{number}", "is_public": True, "extra_specs": {}, "qos_specs_id": kind}
+            db.execute(insert(VolumeType).values(**values, created_at=now))
+
+    await bench.cluster.store.write(write)
+    volumes = [await bench.volume(volume_type_id=kind) for kind in (TYPE, TYPE, OTHER_TYPE)]
+    made = [await bench.run(reserve, volume_id, connector=CONNECTOR) for volume_id in volumes[:1] + volumes[2:]]
+    await bench.run(reserve, volumes[1])
+    await bench.settle()
+    before = [await bench.row(Attachment, one.attachment["id"]) for one in made]
+
+    async def change(specs: dict[str, str | None]) -> int:
+        def work(db: Connection) -> int:
+            intents.change(db, outside, TYPE, specs)
+            return renew(db, outside, [TYPE])
+
+        opened = await bench.cluster.store.write(work)
+        await bench.settle()
+        return opened
+
+    def served() -> list[Limits]:
+        return [bench.export.store.served[one.attachment["id"]].limits for one in made]
+
+    assert await change({"total_iops_sec": "250"}) == 1
+    assert served() == [Limits(total_iops=250), Limits(total_iops=100)]
+    after = [await bench.row(Attachment, one.attachment["id"]) for one in made]
+    assert [row.attached_at for row in after] == [row.attached_at for row in before]
+    assert after[0].connection_info == before[0].connection_info
+
+    bench.export.keeps_not = "it knows no bytes"
+    await change({"total_bytes_sec": "9"})
+    assert served()[0] == Limits(total_iops=250), "what cannot be kept leaves the consumer as he is"
+    assert (await bench.states(volumes[0]))[0] == "attaching"
+    assert len(await bench.messages()) == 1

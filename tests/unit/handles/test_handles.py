@@ -133,7 +133,7 @@ async def test_errors_have_the_apis_sentence_and_the_request(near: Near) -> None
         await client.volume("nowhere")
     await client.create_volume(1, name="twice")
     await client.create_volume(1, name="twice")
-    with pytest.raises(MissingError, match="there are 2 volumes"):
+    with pytest.raises(RefusedError, match=r"there are 2 volumes with the name .twice.; name one by its id: "):
         await client.volume("twice")
     volume = await client.create_volume(1)
     volume.seen["os-vol-host-attr:host"] = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from actors.exporting import Exporting
 from actors.volume_host import VolumeHost
 from cluster.services.report import LeaseAnswer, ServiceReport
 from drivers.memory import MemoryBackend, MemoryStore
@@ -24,7 +26,7 @@ from drivers.vocabulary import (
 )
 from tests.unit.attachments.memory_export import ExportStore, MemoryExport, PathBackend
 
-V1, C1, C2 = (f"00000000-0000-4000-8000-{number:012d}" for number in (1, 2, 3))
+V1, C1, C2, C3 = (f"00000000-0000-4000-8000-{number:012d}" for number in (1, 2, 3, 4))
 
 
 class Stage:
@@ -88,6 +90,19 @@ async def test_a_consumer_that_no_export_serves_is_refused(stage: Stage, host: s
         await stage.connect(host=host, protocol=protocol)
 
 
+async def test_who_is_let_in_stays_at_his_export_also_after_a_restart(stage: Stage) -> None:
+    """The first would serve him, were he new."""
+    await stage.connect(C1, protocol="iSCSI")
+    assert (await stage.connect(C1)).driver_volume_type == "iSCSI"
+    successor = Exporting("h1@left", stage.backend, [stage.first, stage.second])
+    await successor.open()
+    spec = stage.second.store.served[C1]
+    assert (await successor.ensure_connection("pool", replace(spec, protocol=None))).driver_volume_type == "iSCSI"
+    assert stage.first.store.served == {}
+    await successor.ensure_connection_absent(C1, V1)
+    assert (await successor.ensure_connection("pool", replace(spec, protocol=None))).driver_volume_type == "nbd"
+
+
 async def test_a_volume_that_is_not_there_is_not_exported(stage: Stage) -> None:
     await stage.call("ensure_volume_absent", V1)
     with pytest.raises(SourceMissingError):
@@ -115,7 +130,7 @@ async def test_an_export_that_cannot_be_opened_stops_nothing_else_and_is_tried_a
     assert stage.reports[-1].backend_up
     assert (await stage.connect(protocol="iSCSI")).driver_volume_type == "iSCSI"
     with pytest.raises(BackendUnavailableError, match="export nbd of h1@left is not open"):
-        await stage.connect()
+        await stage.connect(C2)
     with pytest.raises(BackendUnavailableError):
         await stage.host.connections(epoch=1)
     await stage.call("ensure_size", V1, 2)
@@ -175,3 +190,89 @@ async def test_a_defect_of_an_export_is_uncertain_and_tells_nothing(stage: Stage
     with pytest.raises(UncertainError) as refused:
         await stage.connect()
     assert "secret" not in str(refused.value)
+
+
+class Ending(MemoryExport):
+    """Says how often it was ended."""
+
+    ended = 0
+
+    async def end(self) -> None:
+        self._pass("end")
+        assert not self.store.served
+        self.ended += 1
+
+
+def _host(stage: Stage, leaving: Export) -> VolumeHost:
+    """The same backend with the first export alone, after the settings have dropped `leaving`."""
+    return VolumeHost(
+        *("h1@left", stage.backend),
+        availability_zone="nova",
+        node_labels={},
+        heartbeat=0.001,
+        process="here",
+        report=stage._report,
+        exports=[stage.first],
+        leaving=[leaving],
+    )
+
+
+async def test_an_export_that_was_dropped_keeps_its_consumers_takes_nobody_new_and_ends_with_the_last(
+    stage: Stage,
+) -> None:
+    for one in (C1, C2):
+        await stage.connect(one, protocol="iscsi")
+    leaving = Ending(stage.second.store, "iSCSI")
+    stage.host = _host(stage, leaving)
+    await stage.host.beat()
+    [pool] = stage.reports[-1].pools
+    assert pool.capabilities.protocols == ("nbd",)
+    assert {item.id for item in await stage.host.connections(epoch=1)} == {C1, C2}
+    assert (await stage.connect(C1, protocol="iscsi")).driver_volume_type == "iSCSI", "made again as it was"
+    with pytest.raises(UnsupportedError, match=r"its exports: nbd$"):
+        await stage.connect(C3, protocol="iscsi")
+    assert (await stage.connect(C3)).driver_volume_type == "nbd"
+
+    await stage.call("ensure_connection_absent", C1, V1)
+    await stage.host.beat()
+    assert (leaving.ended, stage.second.store.served.keys()) == (0, {C2})
+    await stage.call("ensure_connection_absent", C2, V1)
+    for _ in range(2):
+        await stage.host.beat()
+    assert leaving.ended == 1
+    assert {item.id for item in await stage.host.connections(epoch=1)} == {C3}
+    assert (await stage.connect(C1)).driver_volume_type == "nbd"
+
+
+async def test_what_a_dropped_export_served_is_made_again_by_it_when_it_died(stage: Stage) -> None:
+    await stage.connect(C1, protocol="iscsi")
+    leaving = Ending(stage.second.store, "iSCSI")
+    stage.host = _host(stage, leaving)
+    await stage.host.beat()
+    leaving.store.served.clear()
+    await stage.host.beat()
+    assert leaving.ended == 0
+    assert (await stage.connect(C1, protocol="iscsi")).driver_volume_type == "iSCSI"
+    assert leaving.store.served.keys() == {C1}
+
+
+async def test_a_dropped_export_that_serves_nobody_is_ended_at_once(stage: Stage) -> None:
+    leaving = Ending(ExportStore(), "iSCSI")
+    stage.host = _host(stage, leaving)
+    await stage.host.beat()
+    assert leaving.ended == 1
+
+
+@pytest.mark.parametrize("call", ["connections", "end"])
+async def test_a_dropped_export_that_does_not_say_is_asked_again_and_stops_nothing_else(
+    stage: Stage, call: str
+) -> None:
+    leaving = Ending(ExportStore(), "iSCSI")
+    leaving.broken[call] = BackendUnavailableError("its daemon does not answer")
+    stage.host = _host(stage, leaving)
+    await stage.host.beat()
+    assert (leaving.ended, stage.host.may_act) == (0, True)
+    assert (await stage.connect()).driver_volume_type == "nbd"
+    leaving.broken.clear()
+    await stage.host.beat()
+    assert leaving.ended == 1

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,7 +92,24 @@ def test_secrets_of_the_caller_do_not_reach_other_processes(root: Path, monkeypa
     assert "RAY_ADDRESS" not in found
     assert found["PUMICE_STATE_DIR"] == str(root)
     assert found["RAY_AUTH_MODE"] == "token"
-    assert found["PATH"] == os.environ["PATH"]
+    own, _, callers = found["PATH"].partition(os.pathsep)
+    assert (own, callers) == (str(Path(sys.executable).parent), os.environ["PATH"]), "`python` is this one"
+
+
+@pytest.mark.parametrize(
+    ("more", "taken", "whole"),
+    [({}, True, "false"), ({"jobs": False}, False, "false"), ({"jobs": False, "dashboard": True}, True, "true")],
+)
+def test_jobs_are_taken_on_loopback_unless_they_are_turned_off(
+    root: Path, more: dict[str, bool], taken: bool, whole: str
+) -> None:
+    instance = ensure_instance(root)
+    one = settings(root, cluster_address="192.0.2.7", **more)
+    port = instance.port(head_environment.DASHBOARD)
+    assert head_environment.jobs_url(one, instance) == (f"http://127.0.0.1:{port}" if taken else None)
+    arguments = head_environment.head_arguments(one, instance)
+    assert {f"--dashboard-port={port}", f"--include-dashboard={whole}"} <= set(arguments)
+    assert f"--include-log-monitor={str(one.jobs).lower()}" in arguments
 
 
 @pytest.mark.parametrize("listen", [{}, {"listen": "0.0.0.0", "public_url": "http://far"}])

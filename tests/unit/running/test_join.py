@@ -49,6 +49,8 @@ def join(tmp_path: Path, token: Path) -> Callable[..., Result]:
         ({"labels": "pumice.io/host=x"}, "Pumice and Ray set those"),
         ({"labels": "ray.io/availability-zone=x"}, "Pumice and Ray set those"),
         ({"host-name": "a@b"}, "use letters, digits"),
+        ({"storage-subnet": "10.2"}, "storage_network.subnet: '10.2' is no subnet"),
+        ({"storage-interface": "eth1", "storage-label": "nic"}, "interface and label are given; one of them chooses"),
         ({}, "192.0.2.9 is no address of this machine"),
     ],
 )
@@ -128,3 +130,14 @@ def test_an_earlier_life_is_waited_for_and_somebody_else_is_not(monkeypatch: pyt
     assert now[0] == 5
     with pytest.raises(RefusedError, match="'h1' is in the cluster already, at address of h1"):
         admission.wait("head", "h1", lambda *_: [node("head"), node("h1")])
+
+
+def test_what_the_instance_says_of_storage_networks_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(admission.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(admission.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    assert (
+        admission.network("head", lambda *_: '{"interface":"eth1"}' if now[0] > 5 else None) == '{"interface":"eth1"}'
+    )
+    with pytest.raises(ConnectionError, match="its instance does not come up"):
+        admission.network("head", lambda *_: None)

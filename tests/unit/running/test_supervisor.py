@@ -31,6 +31,7 @@ class Machine:
         self.raylet = self.gcs = self.conductor = False
         self.hung: list[str] = []
         self.now = 0.0
+        self.jobs_kept = 0
         self.plan: list[Callable[[], None]] = []
 
     def does(self, what: str) -> None:
@@ -65,6 +66,12 @@ class Head:
 
     def forget(self) -> None:
         self._machine.does("forget")
+
+    def keep_jobs(self, log: Path) -> None:
+        self._machine.jobs_kept += 1
+
+    def wait_for_jobs(self) -> None:
+        self._machine.jobs_kept += 1
 
     def raylet_lives(self) -> bool:
         return self._machine.raylet
@@ -153,6 +160,7 @@ def test_it_comes_up_and_goes_down(machine: Machine, one: Supervisor, run: RunFi
     assert one.run(lambda: announced.append("x")) == []
     assert without_reap(machine) == [*COME_UP, "release"]
     assert (seen, announced) == ([("ready", True)], ["x"])
+    assert machine.jobs_kept == 1 + len([what for what in machine.done if what == "reap"])
     assert run.read() is None
 
 

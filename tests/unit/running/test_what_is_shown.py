@@ -16,27 +16,41 @@ VOLUME = "6e1b0a6e-2f7e-4b0e-9d5e-0a5b0c1d2e3f"
 def test_the_table_has_headings_and_rounds() -> None:
     service = {"binary": "cinder-volume", "host": "h@b", "zone": "nova", "status": "enabled", "state": "up"}
     pools = [
-        {"name": "h@b#p", "total_gib": 99.9511718, "free_gib": 1024.0, "state": "up"},
-        {"name": "h@b#longer", "total_gib": None, "free_gib": "unknown", "state": "down"},
+        {"name": "h@b#p", "total_gib": 99.9511718, "free_gib": 1024.0, "state": "up", "ports": "kept"},
+        {"name": "h@b#longer", "total_gib": None, "free_gib": "unknown", "state": "down", "ports": None},
     ]
-    report = {"ready": True, "endpoint": "http://h/v3", "ray_address": None, "state_dir": "/s", "database_error": None}
+    report = {
+        "ready": True,
+        "endpoint": "http://h/v3",
+        "ray_address": None,
+        "jobs": None,
+        "state_dir": "/s",
+        "database_error": None,
+    }
     labels = {"disk": "nvme", "rack": "r1"}
-    node = {"host": "h", "zone": "nova", "version": "0.1.0", "state": "up", "labels": labels}
+    node = {
+        "host": "h",
+        "zone": "nova",
+        "version": "0.1.0",
+        "state": "up",
+        "storage": "eth1 10.2.0.5",
+        "labels": labels,
+    }
     rows = {"nodes": [node], "services": [service], "pools": pools, "operations": []}
     assert _table({**report, **rows}).splitlines() == [
         "ready",
         "  endpoint     http://h/v3",
         "  state_dir    /s",
         "nodes:",
-        "  HOST  ZONE  VERSION  STATE  LABELS",
-        "  h     nova  0.1.0    up     disk=nvme rack=r1",
+        "  HOST  ZONE  VERSION  STATE  STORAGE        LABELS",
+        "  h     nova  0.1.0    up     eth1 10.2.0.5  disk=nvme rack=r1",
         "services:",
         "  BINARY         HOST  ZONE  STATUS   STATE",
         "  cinder-volume  h@b   nova  enabled  up",
         "pools:",
-        "  NAME        TOTAL GiB  FREE GiB  STATE",
-        "  h@b#p       100.0      1024.0    up",
-        "  h@b#longer  -          unknown   down",
+        "  NAME        TOTAL GiB  FREE GiB  STATE  PORTS",
+        "  h@b#p       100.0      1024.0    up     kept",
+        "  h@b#longer  -          unknown   down   -",
         "operations: none",
     ]
 
