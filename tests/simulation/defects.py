@@ -20,6 +20,7 @@ from cluster.reconcile.reconciler import Reconciler
 from cluster.scheduling.ledger import Ledger
 from cluster.snapshots import queries as snapshots
 from drivers.memory import MemoryBackend
+from tests.simulation import attachment_defects
 from tests.simulation.faults import WINDOWS
 from tests.simulation.history import Event, draw
 from tests.simulation.runner import play
@@ -166,6 +167,7 @@ DEFECTS: tuple[Defect, ...] = (
     _a_source_that_may_be_deleted_while_it_is_copied,
     _a_reset_that_nobody_is_told_of,
     _quotas_that_do_not_count,
+    *attachment_defects.DEFECTS,
 )
 
 
@@ -184,6 +186,7 @@ _OFTEN: dict[Defect, list[Event]] = {
         *(Event(0.1, "snapshot", number, 0, 0) for number in range(3)),
     ],
     _a_driver_that_writes_though_its_storage_was_taken: [Event(0.5, "twin", 2, 1, 0, 5.0)],
+    **attachment_defects.DEFECTS,
 }
 
 

@@ -36,6 +36,16 @@ class Disasters:
         self._kill(process)
         self._world.loop.outside(event.seconds / 4, self._start_again, process)
 
+    def reboot(self, event: Event) -> None:
+        """A node is rebooted, or the daemon of its exports dies alone: nobody is let in any more."""
+        service = SERVICES[event.a % len(SERVICES)]
+        process = self._world.current[service]
+        self._world.faults.counts["reboot" if event.b % 2 else "exports lost"] += 1
+        if event.b % 2:
+            self._kill(process)
+            self._world.loop.outside(event.seconds / 4, self._start_again, process)
+        self._world.consumers[service].lose_all()
+
     def pause(self, event: Event) -> None:
         """SIGSTOP, and SIGCONT later."""
         process = self._chosen(event)

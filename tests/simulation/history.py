@@ -13,9 +13,20 @@ REPLICAS = ("api 1", "api 2")
 ROLES = ("conductor", "scheduler", *SERVICES, REPLICAS[0], "conductor", SERVICES[0], REPLICAS[1])
 REQUESTS = {
     "create": 5, "snapshot": 5, "extend": 5, "delete": 3, "delete_snapshot": 3, "reset_status": 2, "quota": 1,
-    "orphan": 2, "write": 5,
+    "orphan": 2, "write": 5, "attach": 4, "connect": 2, "complete": 2, "detach": 2, "older": 4, "abandon": 1,
+    "detach_by_reset": 1,
 }  # fmt: skip
-DISASTERS = {"window": 8, "kill": 4, "pause": 2, "twin": 4, "cut": 2, "full": 2, "stray": 1, "skew": 1}
+# What a consumer does one after the other with one volume: requests, each with its third number.
+_SESSIONS = (
+    (("attach", 1), ("complete", 0), ("extend", 1), ("detach", 0)),
+    (("attach", 4), ("connect", 0), ("complete", 0), ("connect", 0), ("detach", 0), ("attach", 2)),
+    (("attach", 3), ("complete", 0), ("snapshot", 1), ("abandon", 0)),
+    (("attach", 9), ("complete", 0), ("write", 0), ("abandon", 1), ("attach", 5)),
+    (("older", 0), ("older", 4), ("older", 6), ("older", 2), ("older", 8), ("older", 9), ("delete", 1)),
+    (("older", 4), ("older", 5), ("older", 7), ("extend", 1), ("older", 10)),
+    (("attach", 1), ("complete", 0), ("attach", 2), ("delete", 1), ("complete", 0), ("detach", 0)),
+)
+DISASTERS = {"window": 8, "kill": 4, "pause": 2, "twin": 4, "cut": 2, "full": 2, "stray": 1, "skew": 1, "reboot": 3}
 KINDS = (*REQUESTS, *DISASTERS)
 
 
@@ -47,7 +58,7 @@ def rate(event: Event) -> float:
 
 
 def draw(seed: int) -> list[Event]:
-    """The history of a seed: 14 to 32 events in about a minute; a tenth of them has a fault of five minutes."""
+    """The history of a seed: 14 to 45 events in about a minute; a tenth of them has a fault of five minutes."""
     random = Chance(seed).stream("history")
     events: list[Event] = []
     for number in range(random.randint(14, 32)):
@@ -57,6 +68,13 @@ def draw(seed: int) -> list[Event]:
         a, b, c = (random.randrange(1000) for _ in range(3))
         seconds = random.choice((1.0, 5.0, 12.0, 20.0, 40.0)) if disaster else 0.0
         events.append(Event(random.choice((0.0, 0.01, 0.1, 0.3, 1.0, 4.0)), kind, a, b, c, seconds))
+    for _ in range(random.choice((0, 1, 1, 2))):
+        start, volume = random.randrange(3, len(events)), random.randrange(4)
+        for kind, how in random.choice(_SESSIONS):
+            # With everything else in between, and the attachment that was made last.
+            event = Event(random.choice((0.1, 0.3, 1.0)), kind, volume, random.randrange(1000), how)
+            events.insert(start, event)
+            start = min(len(events), start + random.choice((1, 1, 2)))
     if random.random() < 0.3:
         # A stray object is listed by the next reconcile, and then somebody decides about it while something is wrong.
         events.insert(0, Event(0.1, "stray", random.randrange(1000), random.randrange(1000), 0))

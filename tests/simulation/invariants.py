@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.messages.catalogue import Action
 from cluster.quotas.usage import usage
 from drivers.vocabulary import GIB, ObjectKind
+from tests.simulation import attachment_invariants
 from tests.simulation.model import MOVING, Granted, Look, Place
 from tests.simulation.requests import PROJECT
 
@@ -30,7 +31,7 @@ def broken(world: World) -> list[str]:
     if not world.network.quiet:
         return ["calls are under way"]
     look = world.database.look()
-    operations = {row["id"]: row for row in world.database.rows("SELECT * FROM operation")}
+    operations = {row["id"]: row for row in world.database.rows("SELECT * FROM operation ORDER BY rowid")}
     return [
         *_rest(look),
         *_match(world, look),
@@ -38,6 +39,7 @@ def broken(world: World) -> list[str]:
         *_promises(world, look, operations),
         *_examined(world, look),
         *_content(world, look),
+        *attachment_invariants.broken(world, look, operations),
     ]
 
 
@@ -51,14 +53,14 @@ def impossible(world: World) -> list[str]:
     found = [f"{row['id']} has a row, and nobody asked for it" for row in look.rows() if row["id"] not in asked]
     found += [
         f"operation {row['id']} was asked for by nobody"
-        for row in world.database.rows("SELECT id FROM operation")
+        for row in world.database.rows("SELECT id FROM operation WHERE kind NOT LIKE 'connection.%'")
         if row["id"] not in known
     ]
     for kind, row, host in look.placed():
         whole = row["status"] == "available" and row["id"] not in world.model.reset and row["id"] not in look.live
         if whole and (host is None or _place(host, kind, row["id"]) not in objects):
             found.append(f"{kind} {row['id']} is available, but there is no object in {host}")
-    return found
+    return [*found, *attachment_invariants.let_in_by_nobody(world, look)]
 
 
 def _rest(look: Look) -> Iterator[str]:
@@ -145,8 +147,8 @@ def _promises(world: World, look: Look, operations: dict[str, Any]) -> Iterator[
         if one.operation_id and operation is None:
             yield f"{one.kind} of {one.resource_id} was committed and is lost"
             continue
-        if one.kind.endswith(".examine"):
-            continue  # it changes nothing; what it says is looked at below
+        if one.kind.startswith(("attachment.", "action.")) or one.kind.endswith(".examine"):
+            continue  # attachments have their own reckoning; an examination changes nothing
         failed = operation is not None and operation["state"] == "failed"
         if failed and operation is not None:
             yield from _failure(one, operation, told)
@@ -158,7 +160,8 @@ def _promises(world: World, look: Look, operations: dict[str, Any]) -> Iterator[
     yield from _left(world, look, state, sizes)
     known = {one.operation_id for one in world.model.granted}
     for operation_id in operations.keys() - known:
-        yield f"operation {operation_id} was asked for by nobody"
+        if not operations[operation_id]["kind"].startswith("connection."):
+            yield f"operation {operation_id} was asked for by nobody"
 
 
 def _examined(world: World, look: Look) -> Iterator[str]:
@@ -181,8 +184,9 @@ def _left(world: World, look: Look, state: dict[str, set[str] | None], sizes: di
         if (row is None) != (allowed is None):
             yield f"{resource_id} is {row and row['status']}; it should be {allowed and sorted(allowed)}"
         elif row is not None and allowed is not None:
-            if row["status"] not in allowed and resource_id not in world.model.reset:
-                yield f"{resource_id} is {row['status']}; it should be {sorted(allowed)}"
+            said = attachment_invariants.allowed_statuses(world, look, resource_id) if "available" in allowed else set()
+            if row["status"] not in allowed | said and resource_id not in world.model.reset:
+                yield f"{resource_id} is {row['status']}; it should be {sorted(allowed | said)}"
             if resource_id in sizes and row["size_gib"] != sizes[resource_id]:
                 yield f"{resource_id} has {row['size_gib']} GiB; it should have {sizes[resource_id]}"
     for resource_id in rows:

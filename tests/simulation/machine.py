@@ -28,6 +28,7 @@ _number = st.integers(0, 999)
 _pick = st.integers(0, 9)
 _seconds = st.floats(0.5, 40.0)
 _has_volumes = precondition(lambda machine: bool(machine.world.model.volumes))
+_has_attachments = precondition(lambda machine: bool(machine.world.model.claims.attachments))
 _has_snapshots = precondition(lambda machine: bool(machine.world.model.snapshots))
 
 
@@ -83,6 +84,16 @@ class ControlPlane(RuleBasedStateMachine):
     def reset_status(self, pick: int, size: int, how: int) -> None:
         self._apply("reset_status", pick, size, how)
 
+    @_has_volumes
+    @rule(kind=st.sampled_from(["attach", "attach", "older", "older", "detach_by_reset"]), a=_pick, b=_pick, c=_number)
+    def take_a_volume(self, kind: str, a: int, b: int, c: int) -> None:
+        self._apply(kind, a, b, c)
+
+    @_has_attachments
+    @rule(kind=st.sampled_from(["complete", "connect", "detach", "abandon"]), a=_pick, b=_pick, c=_number)
+    def go_on_with_an_attachment(self, kind: str, a: int, b: int, c: int) -> None:
+        self._apply(kind, a, b, c)
+
     @rule(pick=_pick, size=_number)
     def quota(self, pick: int, size: int) -> None:
         self._apply("quota", pick, size)
@@ -103,6 +114,10 @@ class ControlPlane(RuleBasedStateMachine):
     @rule(kind=st.sampled_from(["full", "stray", "skew"]), a=_number, b=_number, seconds=_seconds)
     def hurt_a_disk_or_clock(self, kind: str, a: int, b: int, seconds: float) -> None:
         self._apply(kind, a, b, 0, seconds)
+
+    @rule(which=_pick, how=_pick, seconds=_seconds)
+    def lose_exports(self, which: int, how: int, seconds: float) -> None:
+        self._apply("reboot", which, how, 0, seconds)
 
     @rule(seconds=st.floats(0.05, 30.0))
     def wait(self, seconds: float) -> None:

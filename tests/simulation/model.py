@@ -7,6 +7,7 @@ the end (`invariants`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from sqlalchemy import Connection
 
 from cluster.errors import InvalidInputError, InvalidStateError, NotFoundError, OverQuotaError, RequestError
 from drivers.vocabulary import ObjectKind
+from tests.simulation.claims import Claims
 
 Row = Mapping[str, Any]
 Place = tuple[str, str, ObjectKind, str]  # service, pool, kind, id
@@ -22,9 +24,8 @@ Refusal = type[RequestError] | None
 UNWRITTEN = b"\0" * 16
 MOVING = frozenset(
     {
-        "creating", "deleting", "extending", "managing", "attaching", "detaching", "retyping", "downloading",
-        "uploading", "reverting", "unmanaging", "backing-up", "restoring-backup", "updating", "restoring",
-        "error_managing_deleting",
+        "creating", "deleting", "extending", "managing", "retyping", "downloading", "uploading", "reverting",
+        "unmanaging", "backing-up", "restoring-backup", "updating", "restoring", "error_managing_deleting",
     }
 )  # fmt: skip
 
@@ -44,6 +45,8 @@ class Look:
     volumes: dict[str, Row]
     snapshots: dict[str, Row]
     orphans: dict[str, Row]
+    attachments: dict[str, Row]
+    connections: dict[str, Row]
     live: dict[str, str]
 
     @classmethod
@@ -53,11 +56,17 @@ class Look:
         def table(name: str, time: str = "created_at") -> dict[str, Row]:
             return {row["id"]: row for row in rows(db, f"SELECT * FROM {name} ORDER BY {time}, id")}
 
+        volumes: dict[str, Row] = {
+            key: {**row, "attached_mode": json.loads(row["admin_metadata"]).get("attached_mode")}
+            for key, row in table("volume").items()
+        }
         live = rows(db, "SELECT resource_id, kind FROM operation WHERE state = 'live'")
         return cls(
-            table("volume"),
+            volumes,
             table("snapshot"),
             table("orphan", "first_seen_at"),
+            table("attachment"),
+            table("volume_connection"),
             {row["resource_id"]: row["kind"] for row in live},
         )
 
@@ -74,6 +83,10 @@ class Look:
     def snapshots_of(self, volume_id: str) -> list[Row]:
         """The snapshots of a volume."""
         return [row for row in self.snapshots.values() if row["volume_id"] == volume_id]
+
+    def attachments_of(self, volume_id: str) -> list[Row]:
+        """The attachments of a volume."""
+        return [row for row in self.attachments.values() if row["volume_id"] == volume_id]
 
     def copies(self, volume_id: str | None, snapshots: set[str]) -> bool:
         """Whether a copy of the volume or of one of the snapshots is under way."""
@@ -116,6 +129,7 @@ class Model:
         self.content: dict[Place, bytes] = {}
         self.to_be_deleted: set[str] = set()
         self.reset: set[str] = set()
+        self.claims = Claims()
         self.asked = self.marks = 0
 
     def grant(self, kind: str, resource_id: str, operation_id: str | None, **args: Any) -> None:
@@ -141,14 +155,14 @@ class Model:
             size_gib = size_gib or row["size_gib"]
         return self._room(look, volumes=1, gigabytes=size_gib or 0)
 
-    def extend(self, look: Look, volume_id: str, size_gib: int) -> Refusal:
+    def extend(self, look: Look, volume_id: str, size_gib: int, *, in_use: bool) -> Refusal:
         """A volume is to grow."""
         row = look.volumes.get(volume_id)
         if row is None:
             return NotFoundError
         if size_gib <= row["size_gib"]:
             return InvalidInputError
-        if row["status"] != "available":
+        if row["status"] not in (("available", "in-use") if in_use else ("available",)):
             return InvalidStateError
         # The target of an extend under way counts already; here there is none, unless its state was reset.
         counted = max(row["size_gib"], row["target_size_gib"] or 0)
@@ -164,19 +178,24 @@ class Model:
         if row["host"] is None and not owned and volume_id not in look.live:
             return None
         deletable = {"available", "error", "error_restoring", "error_extending", "error_managing"}
-        allowed = (force or row["status"] in deletable) and (cascade or not owned)
+        allowed = (
+            (force or row["status"] in deletable) and (cascade or not owned) and row["attach_status"] != "attached"
+        )
         allowed = allowed and (force or all(one["status"] in ("available", "error") for one in owned))
         ids = {one["id"] for one in owned}
-        if not allowed or look.copies(volume_id, ids) or (ids | {volume_id}) & look.live.keys():
+        moving = {one["id"] for one in look.connections.values() if one["volume_id"] == volume_id}
+        if not allowed or look.copies(volume_id, ids) or (ids | moving | {volume_id}) & look.live.keys():
             return InvalidStateError
         return None
 
-    def take_snapshot(self, look: Look, volume_id: str) -> Refusal:
+    def take_snapshot(self, look: Look, volume_id: str, *, in_use: bool) -> Refusal:
         """A snapshot is to be taken."""
         row = look.volumes.get(volume_id)
         if row is None:
             return NotFoundError
-        if row["host"] is None or row["status"] != "available" or volume_id in look.live:
+        if row["host"] is None or row["status"] not in (("available", "in-use") if in_use else ("available",)):
+            return InvalidStateError
+        if volume_id in look.live:
             return InvalidStateError
         return self._room(look, snapshots=1, gigabytes=row["size_gib"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from actors.ray_port import ActorUnavailableError, NotSentError, OutcomeUnknownError
@@ -11,6 +12,10 @@ from tests.simulation.loop import PROCESS, Process, State
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
+
+
+REPLY: ContextVar[asyncio.Future[Any] | None] = ContextVar("REPLY", default=None)
+"""Of the call that is being served: settled when its caller waits no more."""
 
 
 class Network:
@@ -104,6 +109,7 @@ class Network:
 
     async def _serve(self, target: Process, method: str, args: tuple[Any, ...], reply: asyncio.Future[Any]) -> None:
         world, error, result = self._world, None, None
+        REPLY.set(reply)
         try:
             result = await getattr(target.actor, method)(*args)
         except Exception as raised:  # it goes to the caller

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PROJECT = "p"
-_ALICE = Caller("alice", PROJECT, "req-alice", frozenset({"member"}))
-_ADMIN = Caller("admin", PROJECT, "req-admin", frozenset({"admin"}), is_admin=True)
+ALICE = Caller("alice", PROJECT, "req-alice", frozenset({"member"}))
+ADMIN = Caller("admin", PROJECT, "req-admin", frozenset({"admin"}), is_admin=True)
 _VOLUME_STATES = ("available", "error", "creating", "extending", "error_deleting", "maintenance")
 _SNAPSHOT_STATES = ("available", "error", "creating", "deleting")
 
@@ -51,9 +51,9 @@ class Replica:
         """A volume: empty, from a snapshot, or from a volume."""
         source: tuple[ObjectKind, str] | None = None
         if how % 5 == 3 and self._model.snapshots:
-            source = (ObjectKind.SNAPSHOT, _chosen(self._model.snapshots, pick))
+            source = (ObjectKind.SNAPSHOT, chosen_of(self._model.snapshots, pick))
         elif how % 5 == 4 and self._model.volumes:
-            source = (ObjectKind.VOLUME, _chosen(self._model.volumes, pick))
+            source = (ObjectKind.VOLUME, chosen_of(self._model.volumes, pick))
         size_gib = None if source and size % 2 else 1 + size % 5
         wanted = intents.NewVolume(
             size_gib=size_gib,
@@ -63,7 +63,9 @@ class Replica:
         world, model = self._world, self._model
 
         def work(db: Connection) -> None:
-            row = intents.create(db, world.settings, self._outside, _ALICE, wanted)
+            row = intents.create(db, world.settings, self._outside, ALICE, wanted)
+            if how % 3 == 0:  # as its type would have it
+                db.exec_driver_sql("UPDATE volume SET multiattach = 1 WHERE id = ?", (row["id"],))
             model.volumes.append(row["id"])
             if source is not None:
                 model.sources[row["id"]] = source
@@ -71,61 +73,61 @@ class Replica:
 
         await self._ask(lambda look: model.create(look, size_gib, source), work)
 
-    async def extend(self, pick: int, size: int, _how: int) -> None:
+    async def extend(self, pick: int, size: int, how: int) -> None:
         """A volume grows."""
         if not self._model.volumes:
             return
         world, model = self._world, self._model
-        volume_id = _chosen(model.volumes, pick)
+        volume_id = chosen_of(model.volumes, pick)
         row = world.database.look().volumes.get(volume_id)
-        size_gib = (row["size_gib"] if row else 1) + size % 4
+        size_gib, in_use = (row["size_gib"] if row else 1) + size % 4, how % 3 > 0
 
         def work(db: Connection) -> None:
-            intents.extend(db, world.settings, self._outside, _ALICE, volume_id, size_gib)
+            intents.extend(db, world.settings, self._outside, ALICE, volume_id, size_gib, in_use=in_use)
             model.grant("volume.extend", volume_id, _operation(db, volume_id), size_gib=size_gib)
 
-        await self._ask(lambda look: model.extend(look, volume_id, size_gib), work)
+        await self._ask(lambda look: model.extend(look, volume_id, size_gib, in_use=in_use), work)
 
     async def delete(self, pick: int, _size: int, how: int) -> None:
         """A volume goes, perhaps with its snapshots, perhaps by force."""
         if not self._model.volumes:
             return
-        volume_id, cascade, force = _chosen(self._model.volumes, pick), how % 2 == 0, how % 5 == 0
+        volume_id, cascade, force = chosen_of(self._model.volumes, pick), how % 2 == 0, how % 5 == 0
         model = self._model
 
         def work(db: Connection) -> None:
             owned = [row["id"] for row in Look.at(db).snapshots_of(volume_id)]
-            if deletion.delete_volume(db, self._outside, _ALICE, volume_id, cascade=cascade, force=force):
+            if deletion.delete_volume(db, self._outside, ALICE, volume_id, cascade=cascade, force=force):
                 model.grant("volume.delete", volume_id, _operation(db, volume_id), snapshots=owned)
             else:
                 model.grant("volume.delete", volume_id, None)
 
         await self._ask(lambda look: model.delete(look, volume_id, cascade=cascade, force=force), work)
 
-    async def snapshot(self, pick: int, _size: int, _how: int) -> None:
+    async def snapshot(self, pick: int, _size: int, how: int) -> None:
         """A snapshot is taken."""
         if not self._model.volumes:
             return
-        volume_id = _chosen(self._model.volumes, pick)
+        volume_id, in_use = chosen_of(self._model.volumes, pick), how % 3 > 0
         world, model = self._world, self._model
 
         def work(db: Connection) -> None:
-            row = snapshots.create(db, world.settings, self._outside, _ALICE, volume_id)
+            row = snapshots.create(db, world.settings, self._outside, ALICE, volume_id, in_use=in_use)
             model.snapshots.append(row["id"])
             model.sources[row["id"]] = (ObjectKind.VOLUME, volume_id)
             model.grant("snapshot.create", row["id"], _operation(db, row["id"]))
 
-        await self._ask(lambda look: model.take_snapshot(look, volume_id), work)
+        await self._ask(lambda look: model.take_snapshot(look, volume_id, in_use=in_use), work)
 
     async def delete_snapshot(self, pick: int, _size: int, how: int) -> None:
         """A snapshot goes, perhaps by force."""
         if not self._model.snapshots:
             return
-        snapshot_id, force = _chosen(self._model.snapshots, pick), how % 4 == 0
+        snapshot_id, force = chosen_of(self._model.snapshots, pick), how % 4 == 0
         model = self._model
 
         def work(db: Connection) -> None:
-            snapshots.delete(db, self._outside, _ALICE, snapshot_id, force=force)
+            snapshots.delete(db, self._outside, ALICE, snapshot_id, force=force)
             model.grant("snapshot.delete", snapshot_id, _operation(db, snapshot_id))
 
         await self._ask(lambda look: model.delete_snapshot(look, snapshot_id, force=force), work)
@@ -134,23 +136,23 @@ class Replica:
         """An administrator writes a state that may be a lie. Always allowed where there is something to write it to."""
         model = self._model
         if how % 3 and model.volumes:
-            chosen, state = _chosen(model.volumes, pick), _VOLUME_STATES[size % len(_VOLUME_STATES)]
+            chosen, state = chosen_of(model.volumes, pick), _VOLUME_STATES[size % len(_VOLUME_STATES)]
 
             def work(db: Connection) -> None:
                 if chosen in Look.at(db).volumes:
-                    edits.reset_status(db, self._outside, _ADMIN, chosen, status=state)
+                    edits.reset_status(db, self._outside, ADMIN, chosen, status=state)
                     model.reset.add(chosen)
-                    model.grant("volume.examine", chosen, _newest(db, "volume.examine"))
+                    model.grant("volume.examine", chosen, newest(db, "volume.examine"))
 
             await self._ask(lambda _look: None, work)
         elif model.snapshots:
-            other, status = _chosen(model.snapshots, pick), _SNAPSHOT_STATES[size % len(_SNAPSHOT_STATES)]
+            other, status = chosen_of(model.snapshots, pick), _SNAPSHOT_STATES[size % len(_SNAPSHOT_STATES)]
 
             def change(db: Connection) -> None:
                 if other in Look.at(db).snapshots:
-                    snapshots.reset_status(db, self._outside, _ADMIN, other, status)
+                    snapshots.reset_status(db, self._outside, ADMIN, other, status)
                     model.reset.add(other)
-                    model.grant("snapshot.examine", other, _newest(db, "snapshot.examine"))
+                    model.grant("snapshot.examine", other, newest(db, "snapshot.examine"))
 
             await self._ask(lambda _look: None, change)
 
@@ -172,14 +174,14 @@ class Replica:
         listed = [*world.database.look().orphans]
         if not listed:
             return
-        orphan_id = _chosen(listed, pick)
+        orphan_id = chosen_of(listed, pick)
 
         def work(db: Connection) -> None:
             if how % 2:
-                orphans.delete(db, world.settings, self._outside, _ADMIN, orphan_id)
+                orphans.delete(db, world.settings, self._outside, ADMIN, orphan_id)
                 model.grant("orphan.delete", orphan_id, _operation(db, orphan_id))
             else:
-                orphans.adopt(db, self._outside, _ADMIN, orphan_id, name=None, volume_type_id=None)
+                orphans.adopt(db, self._outside, ADMIN, orphan_id, name=None, volume_type_id=None)
                 adopted = model.volumes if orphan_id in Look.at(db).volumes else model.snapshots
                 adopted.append(orphan_id)
                 model.grant("orphan.adopt", orphan_id, _operation(db, orphan_id))
@@ -188,7 +190,8 @@ class Replica:
 
     async def write(self, pick: int, _size: int, _how: int) -> None:
         """The user of a volume writes to it, as over an attachment."""
-        whole = [row for row in self._world.database.look().volumes.values() if row["status"] == "available"]
+        volumes = self._world.database.look().volumes.values()
+        whole = [row for row in volumes if row["status"] in ("available", "in-use")]
         if not whole:
             return
         row = whole[pick % len(whole)]
@@ -211,23 +214,8 @@ class Replica:
         """Run the transaction as the API does. `predict` None: the model has no opinion."""
         world = self._world
         self._model.asked += 1
-
-        def judged(db: Connection) -> None:
-            if predict is None:
-                return work(db)
-            expected = predict(Look.at(db))
-            try:
-                work(db)
-            except RequestError as error:
-                if expected is None or not isinstance(error, expected):
-                    world.violate(f"refused with {error!r}; the model says {expected}")
-                raise
-            if expected is not None:
-                world.violate(f"allowed; the model says {expected.__name__}")
-            return None
-
         try:
-            await self._store.write(judged)
+            await self._store.write(lambda db: self._judged(db, predict, work))
         except RequestError as error:
             world.trace("refused", type(error).__name__)
         except StoreError:
@@ -235,8 +223,23 @@ class Replica:
         else:
             world.ring()
 
+    def _judged(self, db: Connection, predict: Callable[[Look], Refusal] | None, work: Callable[[Connection], T]) -> T:
+        """Do the work of a request, and see whether the model would have allowed it."""
+        if predict is None:
+            return work(db)
+        expected, world = predict(Look.at(db)), self._world
+        try:
+            result = work(db)
+        except RequestError as error:
+            if expected is None or not isinstance(error, expected):
+                world.violate(f"refused with {error!r}; the model says {expected}")
+            raise
+        if expected is not None:
+            world.violate(f"allowed; the model says {expected.__name__}")
+        return result
 
-def _chosen(ids: Sequence[str], pick: int) -> str:
+
+def chosen_of(ids: Sequence[str], pick: int) -> str:
     return ids[pick % len(ids)]
 
 
@@ -246,6 +249,6 @@ def _operation(db: Connection, resource_id: str) -> Any:
     return row["id"]
 
 
-def _newest(db: Connection, kind: str) -> Any:
+def newest(db: Connection, kind: str) -> Any:
     [row] = rows(db, "SELECT id FROM operation WHERE kind = ? ORDER BY rowid DESC LIMIT 1", kind)
     return row["id"]

@@ -20,7 +20,7 @@ from tests.simulation.world import ViolationError, World
 T = TypeVar("T")
 PART = 10  # seeds that one process runs before it answers
 _REST_SECONDS = 1500.0
-_STUCK_SECONDS = 400.0  # nothing is worked on, and the longest that anything waits (a promise of room, 300 s) is over
+_STUCK_SECONDS = 700.0  # nothing is worked on, and the longest that anything waits (a lost export, 600 s) is over
 _CALM_SECONDS = 28.0  # a reconcile and a heartbeat more: what is at rest must stay so
 
 

@@ -6,12 +6,13 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from actors.names import SCHEDULER
 from actors.volume_host import VolumeHost
 from cluster.services.report import LeaseAnswer, ServiceReport
-from drivers.memory import MemoryBackend, MemoryStore
+from drivers.memory import MemoryStore
 from drivers.vocabulary import (
     ConnectionItem,
     FinalError,
@@ -23,8 +24,10 @@ from drivers.vocabulary import (
     UncertainError,
     VolumeSpec,
 )
+from tests.simulation.export import SimulatedExport
 from tests.simulation.faults import DRIVER
 from tests.simulation.loop import Process
+from tests.unit.attachments.memory_export import PathBackend
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Key = tuple[str, ObjectKind, str]  # service, kind, id; with the pool it is where an object is
 CALL_EPOCH: ContextVar[int] = ContextVar("CALL_EPOCH", default=0)
+CALL_IS_STALE: ContextVar[bool] = ContextVar("CALL_IS_STALE", default=False)
 
 
 class InjectedError(Exception):
@@ -46,7 +50,7 @@ _ERRORS: dict[str, type[Exception]] = {
 }
 
 
-class SimulatedBackend(MemoryBackend):
+class SimulatedBackend(PathBackend):
     """One process's driver on the store of its service, one call at a time for each object as real drivers have it."""
 
     def __init__(self, world: World, service: str, process: Process, store: MemoryStore) -> None:
@@ -77,10 +81,17 @@ class SimulatedBackend(MemoryBackend):
     async def ensure_snapshot_absent(self, pool: str, spec: SnapshotSpec) -> None:
         await self._remove_object(ObjectKind.SNAPSHOT, pool, spec.id, super().ensure_snapshot_absent, pool, spec)
 
+    async def volume_path(self, pool: str, volume_id: str) -> Path:
+        self._source(pool, ObjectKind.VOLUME, volume_id)
+        return Path("/memory") / pool / volume_id
+
     async def inventory(self) -> list[InventoryItem]:
-        # What is found was there at one moment between question and answer.
+        return await self._looked(super().inventory)
+
+    async def _looked(self, look: Callable[[], Awaitable[T]]) -> T:
+        """What is found was there at one moment between question and answer."""
         await asyncio.sleep(self._world.chance.latency())
-        found = await super().inventory()
+        found = await look()
         await asyncio.sleep(self._world.chance.latency())
         return found
 
@@ -106,9 +117,11 @@ class SimulatedBackend(MemoryBackend):
 
         await self._act(object_id, remove)
 
-    async def _act(self, object_id: str, call: Callable[..., Awaitable[T]], *args: Any) -> T:
+    async def _act(self, object_id: str, call: Callable[..., Awaitable[T]], *args: Any, exports: bool = False) -> T:
         world, epoch = self._world, CALL_EPOCH.get()
         stale = world.watch.is_stale(self.service, epoch, holds=self.holds)
+        if exports:  # the calls on one volume were put in their order before they came here
+            stale = CALL_IS_STALE.get()
         async with self._locks[object_id]:
             await asyncio.sleep(world.chance.latency())
             if world.faults.strikes("hang"):
@@ -154,6 +167,7 @@ class HostActor:
             heartbeat=world.settings.timing.heartbeat,
             process=process.name,
             report=self._report,
+            exports=[SimulatedExport(world, self.backend, world.consumers[service])],
             clock=world.loop.time,
         )
 
@@ -164,6 +178,7 @@ class HostActor:
     async def call(self, method: str, pool: str, args: tuple[Any, ...], context: dict[str, Any]) -> Any:
         """See VolumeHost.call."""
         CALL_EPOCH.set(context["epoch"])
+        CALL_IS_STALE.set(self._world.watch.is_replaced(self.backend.service, context["epoch"]))
         return await self.host.call(method, pool, args, **context)
 
     async def inventory(self, epoch: int) -> list[InventoryItem]:

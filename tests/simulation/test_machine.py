@@ -30,6 +30,9 @@ def test_hypothesis_drew_requests_and_faults_of_every_kind(examined: dict[int, F
         total.add(one.result())
     assert {f"volume.{kind}" for kind in ("create", "extend", "delete")} <= {*total.operations}
     assert {f"snapshot.{kind}" for kind in ("create", "delete")} <= {*total.operations}
+    assert {f"attachment.{what}" for what in ("reserve", "open", "complete", "end")} <= {*total.operations}
+    assert total.faults["reboot"]
+    assert total.faults["exports lost"]
     for what in ("kill", "pause", "twin", "cut"):
         assert all(total.faults[f"{what} {kind}"] for kind in ("conductor", "scheduler", "volume host", "api")), what
     # A driver that hangs needs a rare window to meet a call; the seeds have it (test_seeds).

@@ -1,4 +1,4 @@
-"""Three hundred seeds; that a seed replays exactly; that a failure is shown shrunk, and how to run it again.
+"""A hundred and twenty seeds; that a seed replays exactly; that a failure is shown shrunk, and how to run it again.
 
 `make simulate SEEDS=n` runs any number.
 """
@@ -16,13 +16,14 @@ from functools import partial
 
 import pytest
 
+from tests.simulation.attachment_requests import OLDER
 from tests.simulation.defects import told_of
 from tests.simulation.faults import WINDOWS
 from tests.simulation.history import Event, draw, shown
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.runner import PART, Outcome, play, run, shrink, submit
 
-_SEEDS = 300
+_SEEDS = 120
 _PARTS = range(0, _SEEDS, PART)
 Part = tuple[Outcome, list[str]]
 
@@ -51,7 +52,9 @@ def test_every_kind_of_fault_has_struck_and_every_operation_was_run(
         *total.operations
     }
     assert {"orphan.adopt", "orphan.delete"} <= {*total.operations}
-    for fault in (*WINDOWS, "reorder", "full", "stray", "skew"):
+    assert {f"attachment.{what}" for what in ("reserve", "open", "attach", "complete", "end")} <= {*total.operations}
+    assert {f"action.{action}" for action in OLDER} <= {*total.operations}
+    for fault in (*WINDOWS, "reorder", "full", "stray", "skew", "reboot", "exports lost"):
         assert total.faults[fault], fault
     for kind in ("conductor", "scheduler", "volume host", "api"):
         assert all(total.faults[f"{what} {kind}"] for what in ("kill", "pause", "twin", "cut")), kind

@@ -26,14 +26,15 @@ from cluster.scheduling.desk import Desk
 from cluster.settings import BackendSettings, QuotaSettings, Settings, TimingSettings
 from drivers.memory import MemoryStore
 from drivers.vocabulary import GIB
+from tests.simulation.attachment_requests import ConsumersReplica
 from tests.simulation.database import Database, SimulatedStore
 from tests.simulation.disasters import Disasters
+from tests.simulation.export import Consumers
 from tests.simulation.faults import Chance, Faults
 from tests.simulation.history import DISASTERS, REPLICAS, SERVICES, Event
 from tests.simulation.loop import Process, State, VirtualLoop
 from tests.simulation.model import Model
 from tests.simulation.network import Network
-from tests.simulation.requests import Replica
 from tests.simulation.storage import HostActor, InjectedError
 from tests.simulation.watch import Watch
 
@@ -105,6 +106,7 @@ class World:
         self.stores = {
             service: MemoryStore({name: gib * GIB for name, gib in _POOLS[service].items()}) for service in SERVICES
         }
+        self.consumers = {service: Consumers() for service in SERVICES}
         self.model = Model(_LIMITS)
         self.watch = Watch(self)
         self.disasters = Disasters(self)
@@ -160,6 +162,7 @@ class World:
             monotonic=self.loop.time,
             new_id=self.chance.new_id,
             random=self.chance.stream(process.name),
+            new_secret=lambda: self.chance.new_id().replace("-", "") * 2,
         )
 
     def start(self, role: str, holder: str | None = None) -> Process:
@@ -181,7 +184,7 @@ class World:
         elif process.kind == "scheduler":
             process.actor, names[SCHEDULER] = SchedulerActor(self, process), process
         elif process.kind == "api":
-            process.actor = Replica(self, process)  # nobody calls it but users
+            process.actor = ConsumersReplica(self, process)  # nobody calls it but users
         else:
             process.actor, names[volume_actor(role)] = HostActor(self, role, process), process
         try:
@@ -203,7 +206,7 @@ class World:
             getattr(self.disasters, event.kind)(event)
             return
         # At times both replicas get it at once: a user who has had no answer asks again.
-        twice = event.kind not in ("create", "write") and event.b % 5 == 0
+        twice = event.kind not in ("create", "attach", "write") and event.b % 5 == 0
         for role in REPLICAS if twice else [REPLICAS[event.a % 2]]:
             self._ask(self.current[role], event)
 

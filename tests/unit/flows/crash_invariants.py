@@ -49,7 +49,7 @@ async def check(world: World, script: Script, cluster: InProcessCluster, backend
     attachments, connections = await bench.rows(Attachment), await bench.rows(VolumeConnection)
     _states(script, volumes, snapshots, attachments)
     _consumers(world, script, attachments, connections)
-    _attached(volumes, attachments)
+    _attached(world, volumes, attachments)
     _grown(world, volumes)
     assert world.nova.told == script.grown
     _rows_and_objects(script, volumes, snapshots, orphans)
@@ -104,7 +104,7 @@ def _consumers(world: World, script: Script, attachments: list[Any], connections
     for row in connections:
         one = served[row.id]
         assert (one.volume_id, one.connector, one.secret) == (row.volume_id, row.connector, row.secret)
-        assert one.mode == row.mode == "rw"
+        assert one.mode == row.mode == script.mode
         made[row.id] = row.info["data"]
         assert made[row.id]["to"] == row.connector["host"]
         assert made[row.id]["password"] == row.secret[:8]
@@ -114,8 +114,11 @@ def _consumers(world: World, script: Script, attachments: list[Any], connections
         assert (info["to"], info["password"], info["attachment_id"]) == (made[key]["to"], made[key]["password"], key)
 
 
-def _attached(volumes: list[Any], attachments: list[Any]) -> None:
-    """A volume is as its attachments say, unless it is broken."""
+def _attached(world: World, volumes: list[Any], attachments: list[Any]) -> None:
+    """A volume is as its attachments say, unless it is broken; what stays attached is so since the same moment."""
+    for row in attachments:
+        if row.attach_status == "attached" and row.id in world.attached_at:
+            assert row.attached_at == world.attached_at[row.id] is not None
     for row in volumes:
         of_it = [each for each in attachments if each.volume_id == row.id]
         status, attach_status = standing(each.attach_status for each in of_it)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, update
 
 from actors.in_process import InProcessCluster
+from cluster.attachments.records import Attachment
 from cluster.journal.records import Operation, OperationState
 from cluster.outside import stamp
 from cluster.reconcile.reconciler import Reconciler
@@ -95,7 +96,7 @@ class Killer:
 
 @dataclass
 class Nova:
-    """The cloud's compute service: which of its servers (sorted) it was told of, by volume. `answers` is what it says."""
+    """The cloud's compute service: which servers (sorted) it was told of, by volume. `answers` is what it says."""
 
     answers: bool = True
     told: dict[str, list[str]] = field(default_factory=dict)
@@ -118,6 +119,7 @@ class World:
     began_with: frozenset[Key] = frozenset()
     operations: int = 0  # that it has seen
     nova: Nova = field(default_factory=Nova)
+    attached_at: Mapping[str, str | None] = field(default_factory=dict)  # of the attachments that were there before
 
     @property
     def settings(self) -> Settings:
@@ -139,7 +141,8 @@ class World:
         storage = self.storage.copied(directory)
         began_with = frozenset(storage.objects())
         nova = Nova(script.nova_answers)
-        return World(directory, storage, Flaws(script.faults), dict(self.marks), began_with, self.operations, nova)
+        seen = (dict(self.marks), began_with, self.operations, nova, self.attached_at)
+        return World(directory, storage, Flaws(script.faults), *seen)
 
     def write(self, key: Key, mark: bytes) -> None:
         """The user of a volume writes at its beginning and before the end of its first GiB."""
@@ -175,6 +178,7 @@ async def prepared(name: str, directory: Path, *, files: bool) -> World:
             assert epoch is not None
             await Reconciler(cluster.conductor._context).service(SERVICE, epoch)
         world.operations = len(await bench.rows(Operation))
+        world.attached_at = {row.id: row.attached_at for row in await bench.rows(Attachment)}
     return world
 
 

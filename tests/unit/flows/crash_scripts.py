@@ -7,18 +7,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete, update
 
 from actors.in_process import InProcessCluster
-from cluster.attachments import actions, connections
+from cluster.attachments import abandoning, actions, connections
 from cluster.attachments import intents as attachments
+from cluster.attachments.queries import ATTACHMENT, CONNECTION
 from cluster.caller import Caller
 from cluster.outside import Outside
+from cluster.reconcile import connections as reconciling
 from cluster.reconcile import intents as orphans
 from cluster.snapshots import intents as snapshots
 from cluster.volumes import deletion, edits, intents
 from cluster.volumes.intents import NewVolume
-from drivers.vocabulary import BackendUnavailableError, FinalError, NoSpaceError, ObjectKind, UncertainError
+from cluster.volumes.queries import VOLUME
+from drivers.vocabulary import (
+    BackendUnavailableError,
+    ConnectionItem,
+    FinalError,
+    NoSpaceError,
+    ObjectKind,
+    UncertainError,
+)
+from tests.unit.attachments.memory_export import ExportStore
 from tests.unit.flows.crash_storage import Fault, Key
 
 V1, V2, S1, A1 = (f"00000000-0000-4000-8000-{number:012d}" for number in (1, 2, 3, 4))
@@ -86,6 +97,29 @@ def _attach(db: Connection, on: InProcessCluster) -> None:
     attachments.reserve(db, _named(on, A1), CALLER, V1, connector={"host": "n1"})
 
 
+def _attach_readonly(db: Connection, on: InProcessCluster) -> None:
+    attachments.reserve(db, _named(on, A1), CALLER, V1, connector={"host": "n1"}, mode="ro")
+
+
+def _attach_by_a_node(db: Connection, on: InProcessCluster) -> None:
+    connector = {"host": "n1", abandoning.NODE_KEY: "node 1"}
+    attachments.reserve(db, _named(on, A1), CALLER, V1, instance_id="claim 1", connector=connector)
+
+
+def _abandon(db: Connection, on: InProcessCluster) -> None:
+    abandoning.abandon(db, on.outside, "claim 1", "node 1")
+
+
+def _reserve(db: Connection, on: InProcessCluster) -> None:
+    attachments.reserve(db, _named(on, A1), CALLER, V1)
+
+
+def _attach_and_detach(db: Connection, on: InProcessCluster) -> None:
+    """The end is asked for while the connection is being opened: it is to be asked for again after that."""
+    _attach(db, on)
+    _disconnect(db, on)
+
+
 def _complete(db: Connection, on: InProcessCluster) -> None:
     attachments.complete(db, on.outside, CALLER, A1)
 
@@ -96,6 +130,47 @@ def _connect(host: str) -> Request:
 
 def _disconnect(db: Connection, on: InProcessCluster) -> None:
     attachments.disconnect(db, on.outside, CALLER, A1)
+
+
+def _fail_to_detach(db: Connection, _on: InProcessCluster) -> None:
+    db.execute(update(ATTACHMENT).values(attach_status="error_detaching"))
+
+
+def _force_detach(db: Connection, on: InProcessCluster) -> None:
+    actions.force_detach(db, on.outside, CALLER, V1, attachment_id=A1, connector={"host": "n2"})
+
+
+def _reset_attachments(db: Connection, on: InProcessCluster) -> None:
+    edits.reset_status(db, on.outside, CALLER, V1, attach_status="detached")
+
+
+def _consumers(on: InProcessCluster) -> ExportStore:
+    [host] = on.hosts.values()
+    export: Any = host._exporting._exports[0]
+    store: ExportStore = export.store
+    return store
+
+
+def _lose(_db: Connection, on: InProcessCluster) -> None:
+    """The node is rebooted."""
+    _consumers(on).served.clear()
+
+
+def _forget(db: Connection, _on: InProcessCluster) -> None:
+    """What is served is of a connection that the records know no more."""
+    db.execute(delete(CONNECTION))
+    db.execute(delete(ATTACHMENT))
+    db.execute(update(VOLUME).values(status="available", attach_status="detached"))
+
+
+def _compare(db: Connection, on: InProcessCluster) -> None:
+    """What the comparison writes when it finds connections lost or strange."""
+    service, epoch, served = next(iter(on.hosts)), on.conductor.epoch, _consumers(on).served
+    assert epoch is not None
+    lost = [one for one in reconciling._open_of(db, service, "") if one.id not in served]
+    known = reconciling._known(db, served)
+    strange = [ConnectionItem(each, one.volume_id) for each, one in served.items() if each not in known]
+    reconciling.ConnectionKeeper(on.conductor._context)._mend(db, service, epoch, lost, strange)
 
 
 def _initialize(host: str) -> Request:
@@ -118,6 +193,12 @@ BEFORE: Mapping[str, Sequence[Request]] = {
     "volume": (create(),),
     "snapshot": (create(), take),
     "attached": (create(), _attach, _complete),
+    "reserved": (create(), _reserve),
+    "claimed": (create(), _attach_by_a_node, _complete),
+    "undetached": (create(), _attach, _complete, _fail_to_detach),
+    "lost": (create(), _attach, _complete, _lose),
+    "strange": (create(), _attach, _forget),
+    "both": (create(), _attach, _complete, _initialize("n2")),
     "exported": (create(), _initialize("n1")),
     "older": (create(), _initialize("n1"), _initialize("n2"), _attach_older),
 }
@@ -143,6 +224,7 @@ class Script:
     operations: int = 1
     grown: Mapping[str, list[str]] = field(default_factory=dict)
     nova_answers: bool = True
+    mode: str = "rw"
 
 
 def _refuses() -> Exception:
@@ -264,6 +346,19 @@ SCRIPTS: Mapping[str, Script] = {
     ),
     "stray-delete": Script("stray", _delete_orphan, {}, {V1: "error"}),
     "attach": _ATTACH,
+    "attach-retried": replace(_ATTACH, faults=(Fault("ensure_connection", _away, 1),)),
+    "attach-exhausted": _exhausted(
+        replace(_ATTACH_FAILS, faults=()), "ensure_connection", "ensure_connection_absent", effect=True
+    ),
+    "attach-reserved": replace(_ATTACH, before="reserved", request=_connect("n1")),
+    "attach-reserved-fails": replace(_ATTACH_FAILS, before="reserved", request=_connect("n1")),
+    "attach-readonly": replace(_ATTACH, request=_attach_readonly, mode="ro"),
+    "attach-and-detach": replace(_ATTACH, request=_attach_and_detach),
+    "lost": Script("lost", _compare, _ONE, _ATTACHED, lets_in={A1: "n1"}),
+    "lost-uncertain": Script(
+        "lost", _compare, _ONE, _ATTACHED, lets_in={A1: "n1"}, faults=(Fault("ensure_connection", _silent, 1, True),)
+    ),
+    "strange": Script("strange", _compare, _ONE, _WHOLE),
     "attach-uncertain": replace(_ATTACH, faults=(Fault("ensure_connection", _silent, 1, True),)),
     "attach-fails": _ATTACH_FAILS,
     "attach-fails-open": replace(
@@ -278,6 +373,11 @@ SCRIPTS: Mapping[str, Script] = {
     "attach-again": _ATTACH_AGAIN,
     "attach-again-fails": replace(_ATTACH_AGAIN, **_FAILS, faults=(Fault("ensure_connection", _refuses),)),
     "detach": _DETACH,
+    "detach-retried": replace(_DETACH, faults=(Fault("ensure_connection_absent", _away, 1),)),
+    "detach-undetached": replace(_DETACH, before="undetached"),
+    "detach-abandoned": replace(_DETACH, before="claimed", request=_abandon),
+    "detach-by-force": replace(_DETACH, before="both", request=_force_detach, operations=2),
+    "detach-by-reset": replace(_DETACH, request=_reset_attachments, operations=2, told=(V1,)),
     "detach-uncertain": replace(_DETACH, faults=(Fault("ensure_connection_absent", _silent, 1, True),)),
     "detach-fails": Script(
         "attached", _disconnect, _ONE, _UNDETACHED,
@@ -288,6 +388,10 @@ SCRIPTS: Mapping[str, Script] = {
     ),
     "extend-older": _EXTEND_OLDER,
     "extend-older-untold": replace(_EXTEND_OLDER, told=(V1,), nova_answers=False),
+    "extend-attached-uncertain": Script(
+        "attached", _extend_attached, {VOLUME_1: 4}, _ATTACHED, faults=(Fault("resized", _silent, 1, True),),
+        lets_in={A1: "n1"},
+    ),
     "terminate-older": Script("older", _terminate, _ONE, _ATTACHED, lets_in={OLDER_2: "n2"}),
     "detach-older": Script("older", _detach_older, _ONE, _WHOLE, operations=2),
     "detach-older-fails": Script(

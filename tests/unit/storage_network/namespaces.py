@@ -15,16 +15,21 @@ from pyroute2 import netns
 T = TypeVar("T")
 
 
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+
+
 class Space:
     """A namespace, its loopback up."""
 
     def __init__(self) -> None:
         self.name = f"pumice-{uuid.uuid4().hex[:12]}"
-        netns.create(self.name)
+        # By the program: pyroute2 would fork this process, of which libraries that tests load warn.
+        _ip("netns", "add", self.name)
         self.ip("link", "set", "lo", "up")
 
     def ip(self, *arguments: str) -> None:
-        subprocess.run(["ip", "-n", self.name, *arguments], check=True, capture_output=True, text=True)
+        _ip("-n", self.name, *arguments)
 
     def do(self, work: Callable[[], T]) -> T:
         """What `work` returns or raises, done in a thread that is there; so are the processes that it starts."""
@@ -46,7 +51,7 @@ class Space:
         return outcome[0]
 
     def remove(self) -> None:
-        netns.remove(self.name)
+        _ip("netns", "delete", self.name)
 
 
 @contextlib.contextmanager
