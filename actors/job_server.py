@@ -63,7 +63,8 @@ class JobServer:
     def take_over(self, output: Path) -> None:
         """The head has just started: from what Ray started for its dashboard make what is wanted. `output` gets what it
         prints. That it does not start is no error, it is tried again by `keep`."""
-        found = processes.find(self._instance.mark, SCRIPT)
+        found = [one for one in processes.find(self._instance.mark, SCRIPT) if self._is_server(one.argv)]
+        self._argv = ()
         if not found:
             log.error("up.no_job_server", because="Ray has started no dashboard whose command line could be used")
             return
@@ -146,8 +147,13 @@ class JobServer:
         mark = self._instance.mark
         for process in processes.of_instance(mark):
             is_helper = bool(process.argv) and process.argv[0].startswith(_HELPERS)
-            if is_helper or any(Path(argument).name == SCRIPT for argument in process.argv[:4]):
+            if is_helper or self._is_server(process.argv):
                 processes.send(process, mark, signal.SIGKILL)
+
+    def _is_server(self, argv: Sequence[str]) -> bool:
+        """Told by its port, too: a job may have a script of that name."""
+        named = any(Path(argument).name == SCRIPT for argument in argv[:4])
+        return named and f"--port={self._instance.port(DASHBOARD)}" in argv
 
 
 def jobs_alone(argv: Sequence[str]) -> list[str]:

@@ -98,6 +98,11 @@ def connected() -> bool:
     return bool(ray.is_initialized())
 
 
+def own_cluster() -> str:
+    """The address of the cluster that this process is part of."""
+    return str(ray.get_runtime_context().gcs_address)
+
+
 def own_node_id() -> str:
     """The id of the node on which this process runs."""
     return str(ray.get_runtime_context().get_node_id())

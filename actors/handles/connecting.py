@@ -1,5 +1,5 @@
-"""Finding the instance: the cluster this process is part of, the arguments, the cluster of the job that this process
-is, `PUMICE_STATE_DIR`, `RAY_ADDRESS`."""
+"""Finding the instance: an HTTP endpoint, the cluster this process is part of, the other arguments, the cluster of the
+job that this process is, `PUMICE_STATE_DIR`, `RAY_ADDRESS`."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def connect(
     It is found, in this order: the HTTP `endpoint` (then username, password and project_name are needed); the cluster
     that this process belongs to already (tasks, actors); the `state_dir`; the Ray `address`; the cluster to which this
     program was submitted as a job; the variable PUMICE_STATE_DIR; the variable RAY_ADDRESS; the default state
-    directory. Without a user it acts as the one that the
-    settings name for programs of the cluster. Raises UnreachableError, NotAllowedError.
+    directory. Without a user it acts as the one that the settings name for programs of the cluster. Raises
+    UnreachableError, NotAllowedError (also when the arguments name another cluster than this process's own).
     """
     return Client(_client(state_dir, address, endpoint, Login(username, password, project_name)))
 
@@ -66,12 +66,30 @@ def _join(state_dir: Path | str | None, address: str | None) -> None:
     from actors import ray_port
 
     if ray_port.connected():
+        if state_dir is not None or address is not None:
+            _check_same(ray_port.own_cluster(), state_dir, address)
         return
     found, token = _place(state_dir, address)
     try:
         ray_port.connect(found, token=token, shows_output=True)
     except ConnectionError as error:
         raise UnreachableError(f"{error}; {_advice(token)}") from error
+
+
+def _check_same(own: str, state_dir: Path | str | None, address: str | None) -> None:
+    """A process is part of one cluster: arguments that name another are no wish that can be fulfilled."""
+    if state_dir is None:
+        named = address
+    else:
+        try:
+            named = _address_of(Path(state_dir).expanduser().absolute())
+        except UnreachableError:  # the head's directory, named in a task on another node
+            return
+    if named not in (own, "auto"):
+        raise NotAllowedError(
+            f"this process is part of the cluster at {own}, and {named} is another: leave the arguments away, or use "
+            "HTTP: connect(endpoint=…, username=…, password=…, project_name=…)"
+        )
 
 
 def _place(state_dir: Path | str | None, address: str | None) -> tuple[str, Path | None]:

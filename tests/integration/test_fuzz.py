@@ -65,8 +65,11 @@ class Ground:
         return {**known, "type_id": self.type_id, "quota_project_id": self.cloud.project_id, "key": "k"}
 
     def _attach(self) -> str:
-        """An attachment of a volume of its own."""
-        body = {"attachment": {"volume_uuid": self.cloud.create(1)["id"]}}
+        """An attachment of a volume that the snapshot is not of; requests have made some, up to the quota."""
+        assert self._ids is not None
+        there = self.cloud.call("GET", "/volumes?status=available").json()["volumes"]
+        spare = [one["id"] for one in there if one["id"] != self._ids["volume_id"]]
+        body = {"attachment": {"volume_uuid": spare[0] if spare else self.cloud.create(1)["id"]}}
         answer = self.cloud.call("POST", "/attachments", body, minor=NEWEST)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["attachment"]["id"])

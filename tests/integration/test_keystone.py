@@ -142,7 +142,6 @@ async def test_nova_is_found_in_the_catalog_and_told_of_growth(world: World) -> 
     assert event == {"name": "volume-extended", "server_uuid": "s", "tag": "v"}
     sent_by = world.keystone.call("GET", "/auth/tokens", headers={"X-Subject-Token": token})["token"]["user"]["name"]
     assert sent_by == "cinder"
-    await events.close()
 
 
 async def test_garbage_and_nothing_are_401(world: World, api: Api) -> None:

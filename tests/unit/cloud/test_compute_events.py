@@ -83,7 +83,6 @@ async def test_what_nova_is_told() -> None:
     }
     await events.volume_extended(VOLUME, [SERVER], "req-2")
     assert cloud.logins == 1  # the token is kept
-    await events.close()
 
 
 async def test_a_token_that_keystone_forgot_is_renewed_once() -> None:
@@ -104,6 +103,7 @@ async def test_a_token_that_keystone_forgot_is_renewed_once() -> None:
         (httpx.Response(404), True),
         (httpx.Response(403), False),
         (httpx.Response(200, json={"no": "events"}), False),
+        (httpx.Response(200, json={"events": ["what"]}), False),
         (httpx.Response(200, text="no json"), False),
         (httpx.ConnectError("refused"), False),
     ],
@@ -116,6 +116,9 @@ async def test_without_nova_and_without_keystone() -> None:
     cloud = Cloud(_codes(200), CATALOG[:1])
     assert await _events(cloud).volume_extended(VOLUME, [SERVER], "req-1") is True
     assert cloud.events == []
+    wrong = {"interface": "public", "region": "east", "url": "http://[no address"}
+    cloud.catalog = [{"type": "compute", "endpoints": [wrong]}]
+    assert await _events(cloud).volume_extended(VOLUME, [SERVER], "req-1") is False
     cloud.login_status = 401
     assert await _events(cloud).volume_extended(VOLUME, [SERVER], "req-1") is False
 

@@ -58,6 +58,23 @@ def test_the_variables_come_after_the_arguments(
     assert [address for address, _ in joined] == ["given:1", "by-variable:1", "head:1", "given:2"]
 
 
+def test_a_process_of_a_cluster_reaches_no_other(
+    joined: list[tuple[str, Path | None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, other = instance(tmp_path / "own"), instance(tmp_path / "other")
+    (other / "run" / "up.json").write_text(json.dumps({"ray_address": "elsewhere:1"}))
+    monkeypatch.setattr(ray_port, "connected", lambda: True)
+    monkeypatch.setattr(ray_port, "own_cluster", lambda: "head:1")
+    connect()
+    connect(own)
+    connect(address="head:1")
+    connect(tmp_path / "of-the-head-alone")
+    for arguments in ({"state_dir": other}, {"address": "elsewhere:1"}):
+        with pytest.raises(NotAllowedError, match="part of the cluster at head:1, and elsewhere:1 is another"):
+            connect(**arguments)
+    assert joined == []
+
+
 def test_the_default_directory_is_the_last(joined: list[tuple[str, Path | None]], tmp_path: Path) -> None:
     instance(tmp_path / "home" / "pumice")
     connect()

@@ -107,6 +107,26 @@ def test_rays_command_line_is_changed_to_jobs_alone_on_loopback() -> None:
     assert jobs_alone(rays) == [*rays[:4], "--node-ip-address=127.0.0.1", "--modules-to-load=JobHead,NodeHead"]
 
 
+def test_a_jobs_own_dashboard_is_left_alone(place: Place) -> None:
+    own = place.directory / "job" / job_server.SCRIPT
+    own.parent.mkdir()
+    own.write_text("import time; time.sleep(60)")
+    theirs = subprocess.Popen([sys.executable, str(own), "--port=1"], env=place.environment)
+    try:
+        server = place.server()
+        server._end()
+        eventually(lambda: place.pids() == [theirs.pid])
+        assert theirs.poll() is None
+        # A head that has started no dashboard: what the head before it had is not started any more.
+        server.take_over(place.output)
+        place.clock.now += 100
+        server.keep(place.output)
+        assert place.pids() == [theirs.pid]
+    finally:
+        theirs.kill()
+        theirs.wait()
+
+
 def test_what_ray_started_is_replaced(place: Place) -> None:
     place.server()
     [pid] = place.pids()
