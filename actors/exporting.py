@@ -55,6 +55,9 @@ class Exporting:
         self._closed = dict.fromkeys(range(self._offered), "it has not been opened yet")
         # By which export a consumer is let in, whatever its type says by now.
         self._serving: dict[str, int] = {}
+        # Consumers that this life let in with their rules. The network forgets the way of one whose daemon died; the
+        # consumer is none that is new for that.
+        self._let_in: set[str] = set()
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -126,9 +129,12 @@ class Exporting:
         if not isinstance(backend, Files):
             raise UnsupportedError(f"volumes of {self._host} are neither files nor devices: nothing can export them")
         async with self._turns.holding(spec.volume_id):
-            export = self._chosen(spec)
+            number = self._chosen(spec)
+            export = self._exports[number]
             info = await export.ensure_connection(spec, await backend.volume_path(pool, spec.volume_id))
+            self._serving[spec.id] = number
             await self._tell_network(export, spec)
+            self._let_in.add(spec.id)
             return info
 
     async def _tell_network(self, export: Export, spec: ConnectionSpec) -> None:
@@ -147,14 +153,15 @@ class Exporting:
             self._node.has(spec.connector),
             export.by_network(spec.limits) if isinstance(export, Portals) else UNLIMITED,
         )
-        is_new = not await self._network.has_way(spec.id)
+        is_new = spec.id not in self._let_in and not await self._network.has_way(spec.id)
         try:
             await self._network.ensure_way(way)
-        except StorageError:
+        except Exception:  # also a defect of some rules
             if is_new:
                 # Crash window: a port without its rules. Whoever starts next does not know its way, and lets it in
                 # again, as far as this point.
                 await export.ensure_connection_absent(spec.id, spec.volume_id)
+                self._serving.pop(spec.id, None)
             raise
 
     async def ensure_connection_absent(self, connection_id: str, volume_id: str) -> None:
@@ -171,21 +178,27 @@ class Exporting:
             if failed is not None:
                 raise failed
             self._serving.pop(connection_id, None)
+            self._let_in.discard(connection_id)
             # Last: a port that is still open keeps its rules.
             await self._network.ensure_way_absent(connection_id)
 
     async def connections(self) -> list[ConnectionItem]:
         """Every connection that is served, and whose way has its rules. Raises BackendUnavailableError when an export
-        is not open: its connections would seem to be gone."""
+        is not open: its connections would seem to be gone. The rules of the ways that are remembered are in force all
+        the same."""
         since = self._network.stamp()
         found: dict[str, ConnectionItem] = {}
         portals: dict[str, Portal] = {}
-        for number, export in enumerate(self._exports):
-            self._refuse_closed(number)
-            for item in await export.connections():
-                found[item.id] = item
-                if (portal := await _portal(export, item.id)) is not None:
-                    portals[item.id] = portal
+        try:
+            for number, export in enumerate(self._exports):
+                self._refuse_closed(number)
+                for item in await export.connections():
+                    found[item.id] = item
+                    if (portal := await _portal(export, item.id)) is not None:
+                        portals[item.id] = portal
+        except Exception:  # one export that does not answer takes nothing from the ports of the others
+            await self._network.open()
+            raise
         unknown = await self._network.reconcile(portals, since)
         return [item for item in found.values() if item.id not in unknown]
 
@@ -205,13 +218,12 @@ class Exporting:
                         f"volume {volume_id} grew, but {export.protocol} could not be told: {error}"
                     ) from error
 
-    def _chosen(self, spec: ConnectionSpec) -> Export:
+    def _chosen(self, spec: ConnectionSpec) -> int:
         serving = self._serving.get(spec.id)
         offered = self._exports if serving is not None else self._exports[: self._offered]
         number = chosen(offered, spec, serving, self._host)
         self._refuse_closed(number)
-        self._serving[spec.id] = number
-        return self._exports[number]
+        return number
 
     def _refuse_closed(self, number: int) -> None:
         if number in self._closed:

@@ -28,13 +28,15 @@ class Owner:
 @dataclass(frozen=True)
 class Claim:
     """One mount. `id` is also the attachment's `instance_uuid`, by which it is found in every case. `boot` is the boot
-    of the machine in which it was made: no process that it was for outlives that."""
+    of the machine in which it was made: no process that it was for outlives that. `unwanted`: its owner has ended it,
+    or never got it, and what is left of it is to go while the owner lives."""
 
     id: str
     volume_id: str
     mode: str
     owner: Owner
     boot: str
+    unwanted: bool = False
 
 
 class ClaimFiles:
@@ -65,5 +67,6 @@ class ClaimFiles:
 
 
 def node_directory(state_dir: Path) -> Path:
-    """Where the node of a state directory keeps its claims and mounts."""
-    return state_dir / "node"
+    """Where the node of a state directory keeps its claims and mounts: as the kernel tells it of mounts and files of
+    loop devices, without symbolic links."""
+    return (state_dir / "node").resolve()

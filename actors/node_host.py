@@ -2,16 +2,17 @@
 
 A claim goes: its file, the attachment, the device, the mount; and back in the opposite order. Each step can be
 repeated, and what a claim left is found from its file, from the system, and from the attachment that has its id. So
-whichever process is killed when: as soon as the owner of a claim is gone, so is everything of the claim.
+whichever process is killed when: as soon as the owner of a claim is gone or does not want it any more, so is everything
+of the claim, or it is tried again until it is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
@@ -26,6 +27,7 @@ from drivers.attach.clearing import mount_point
 from drivers.attach.filesystems import BusyError, LostWritesError
 from drivers.attach.programs import AttachError
 from drivers.kernel import boot_id
+from drivers.reflink.keyed_locks import KeyedLocks
 from drivers.vocabulary import AccessMode
 
 P = ParamSpec("P")
@@ -49,7 +51,8 @@ class NodeHost:
         self._abandon = abandon
         self._files = ClaimFiles(directory / "claims")
         self._claims: dict[str, Claim] = {}
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turns = KeyedLocks()
+        self._lost: dict[str, tuple[Owner, LostWritesError]] = {}
         self._releasing: dict[str, asyncio.Task[None]] = {}
         self._unattended = ""
         # Of its own: those that wait for a volume whose node is gone must not hold up the others.
@@ -61,13 +64,13 @@ class NodeHost:
             self._claims[claim.id] = claim
 
     async def serve(self) -> None:
-        """Release what has lost its owner, until cancelled."""
-        boot = boot_id()
+        """Release what has lost its owner, or is not wanted by it, until cancelled."""
         while True:
-            for claim in [one for one in self._claims.values() if one.boot != boot or not one.owner.lives()]:
+            for claim in [one for one in self._claims.values() if _is_to_go(one)]:
                 if claim.id not in self._releasing:
                     # Each by itself: one whose files are still open by somebody must not hold up the others.
                     self._releasing[claim.id] = asyncio.create_task(self._release(claim), name=f"release {claim.id}")
+            self._lost = {claim_id: one for claim_id, one in self._lost.items() if one[0].lives()}
             await self._in_thread(self._attend, list(self._claims))
             await asyncio.sleep(_LOOK_SECONDS)
 
@@ -87,7 +90,10 @@ class NodeHost:
 
     async def _release(self, claim: Claim) -> None:
         try:
-            await self._let_go(claim.id)
+            async with self._turns.holding(claim.id):
+                now = self._claims.get(claim.id)
+                if now is not None and _is_to_go(now):
+                    await self._let_go(now)
         except Exception as error:  # tried again, for as long as it takes
             log.warning("node.not_released", claim=claim.id, volume_id=claim.volume_id, error=str(error))
             await asyncio.sleep(_AGAIN_SECONDS)
@@ -98,20 +104,18 @@ class NodeHost:
         self, claim_id: str, session: Session, volume_id: str, mode: AccessMode, filesystem: str | None, owner: Owner
     ) -> str:
         """The directory at which the volume is mounted for `owner`. Raises HandleError; then nothing is left."""
-        async with self._locks[claim_id]:
-            claim = Claim(claim_id, volume_id, mode.value, owner, boot_id())
-            # Written before the attachment is asked for: whoever finds it also finds an attachment that it led to.
-            await self._in_thread(self._files.write, claim)
-            self._claims[claim_id] = claim
-        try:
-            async with self._locks[claim_id]:
+        async with self._turns.holding(claim_id):
+            claim = self._claims[claim_id] = Claim(claim_id, volume_id, mode.value, owner, boot_id())
+            try:
+                # Written before the attachment is asked for: whoever finds it also finds an attachment it led to.
+                await self._in_thread(self._files.write, claim)
                 return await self._mount(claim, session, mode, filesystem)
-        except BaseException as error:
-            with contextlib.suppress(Exception):  # else the loop does it when the owner is gone
-                await asyncio.shield(self._let_go(claim_id, session))
-            if isinstance(error, AttachError):
-                raise FailedError(f"volume {volume_id} was not mounted: {error}") from error
-            raise
+            except BaseException as error:
+                with contextlib.suppress(Exception):  # else the loop does it
+                    await asyncio.shield(self._end(claim, session))
+                if isinstance(error, AttachError):
+                    raise FailedError(f"volume {volume_id} was not mounted: {error}") from error
+                raise
 
     async def _mount(self, claim: Claim, session: Session, mode: AccessMode, filesystem: str | None) -> str:
         wanted = {"volume_uuid": claim.volume_id, "instance_uuid": claim.id, "mode": mode.value}
@@ -141,42 +145,50 @@ class NodeHost:
 
     async def unmount(self, claim_id: str, session: Session) -> None:
         """Nothing of the claim is left, and the volume is free. Releasing nothing succeeds. Raises RefusedError when
-        files are open: close them and call again; FailedError, also when all is released and not all that was written
-        has reached the volume; HandleError."""
+        files are open: it is released when they are closed, and whoever calls again is told; FailedError, also when all
+        is released and not all that was written has reached the volume; HandleError."""
         try:
-            await self._let_go(claim_id, session)
+            async with self._turns.holding(claim_id):
+                claim = self._claims.get(claim_id)
+                if claim is not None:
+                    await self._end(claim, session)
+            _, lost = self._lost.pop(claim_id, (None, None))
+            if lost is not None:
+                raise lost
         except BusyError as error:
             raise RefusedError(str(error)) from error
         except AttachError as error:
             raise FailedError(str(error)) from error
 
-    async def _let_go(self, claim_id: str, session: Session | None = None) -> None:
-        async with self._locks[claim_id]:
-            claim = self._claims.get(claim_id)
-            if claim is None:
-                return
-            lost = await self._unmount(claim)
-            await self._in_thread(devices.ensure_absent, self._directory, claim_id)
-            if session is not None:
-                await self._detach(claim, session)
-            else:
-                await self._abandon(claim_id)
-            await self._in_thread(self._files.remove, claim_id)
-            del self._claims[claim_id]
-            log.info("node.released", claim=claim_id, volume_id=claim.volume_id)
-        self._locks.pop(claim_id, None)
-        if lost is not None:
-            log.warning("node.lost_writes", claim=claim_id, volume_id=claim.volume_id, error=str(lost))
-            if session is not None:
-                raise lost
+    async def _end(self, claim: Claim, session: Session) -> None:
+        """Let go of what the owner does not want. If that fails, it is known of the claim, also in another life."""
+        claim = self._claims[claim.id] = replace(claim, unwanted=True)
+        try:
+            await self._in_thread(self._files.write, claim)
+        except OSError as error:  # this life knows it
+            log.warning("node.not_written", claim=claim.id, volume_id=claim.volume_id, error=str(error))
+        await self._let_go(claim, session)
 
-    async def _unmount(self, claim: Claim) -> LostWritesError | None:
+    async def _let_go(self, claim: Claim, session: Session | None = None) -> None:
+        """Nothing of the claim is left. To be called by whose turn it is."""
+        await self._unmount(claim)
+        await self._in_thread(devices.ensure_absent, self._directory, claim.id)
+        if session is not None:
+            await self._detach(claim, session)
+        else:
+            await self._abandon(claim.id)
+        await self._in_thread(self._files.remove, claim.id)
+        del self._claims[claim.id]
+        log.info("node.released", claim=claim.id, volume_id=claim.volume_id)
+
+    async def _unmount(self, claim: Claim) -> None:
+        """What was lost is kept for whoever ends the claim: the steps after this one may have to be repeated."""
         cut = partial(devices.cut, self._directory, claim.id)
         try:
             await self._in_thread(filesystems.ensure_unmounted, mount_point(self._directory, claim.id), cut)
         except LostWritesError as error:
-            return error
-        return None
+            self._lost[claim.id] = claim.owner, error
+            log.warning("node.lost_writes", claim=claim.id, volume_id=claim.volume_id, error=str(error))
 
     async def _detach(self, claim: Claim, session: Session) -> None:
         try:
@@ -191,3 +203,7 @@ class NodeHost:
         else:
             if not found["attachments"]:  # none there, or none that this caller may see
                 await self._abandon(claim.id)
+
+
+def _is_to_go(claim: Claim) -> bool:
+    return claim.unwanted or claim.boot != boot_id() or not claim.owner.lives()

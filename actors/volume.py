@@ -53,7 +53,7 @@ class VolumeActor:
             for name in backend.exports:
                 options = backend.export_options.get(name, {})
                 try:
-                    export_registry.remember(name, options, directory, backend_name, address=network.address)
+                    export_registry.remember(name, options, directory, backend_name, address=network.listens)
                 except OSError as error:  # a full disk, say; it serves without that
                     log.warning("export.not_remembered", export=name, error=str(error))
             exports = [
@@ -63,7 +63,7 @@ class VolumeActor:
                     directory,
                     backend_name,
                     host_name,
-                    address=network.address,
+                    address=network.listens,
                 )
                 for name in backend.exports
             ]
@@ -76,7 +76,7 @@ class VolumeActor:
                 process=process_name(directory),
                 report=_report,
                 exports=exports,
-                network=_network(f"{host_name}@{backend_name}", exports, network, directory),
+                network=_network(f"{host_name}@{backend_name}", backend, exports, network, directory),
                 leaving=leaving,
             )
             self._loops = [watch(self._host.serve(), "volume"), watch(beat(directory), "beat")]
@@ -98,13 +98,25 @@ class VolumeActor:
         return await self._host.connections(epoch=epoch)
 
 
-def _network(service: str, exports: Sequence[Export], chosen: Chosen, directory: Path) -> Ways:
+def is_expected(backend: BackendSettings, exports: Sequence[Export], chosen: Chosen) -> bool:
+    """Whether consumers may come from elsewhere: an export listens on another address than loopback, its own or the
+    node's. `exports` are those of `backend.exports`, in that order."""
+    listening = [name for name, export in zip(backend.exports, exports, strict=True) if isinstance(export, Portals)]
+    addresses = [backend.export_options.get(name, {}).get("address", chosen.listens) for name in listening]
+    return not all(is_loopback(str(address)) for address in addresses)
+
+
+def _network(
+    service: str, backend: BackendSettings, exports: Sequence[Export], chosen: Chosen, directory: Path
+) -> Ways:
     """The ways to the exports of `service`, and every kind of rule that this node keeps for them."""
-    backend_name = service.partition("@")[2]
-    is_expected = not is_loopback(chosen.address) and any(isinstance(export, Portals) for export in exports)
+    if chosen.is_elsewhere and any(isinstance(export, Portals) for export in exports):
+        then = f"exports without an address of their own listen on {chosen.listens}"
+        log.warning("network.address_is_elsewhere", host=service, address=chosen.address, then=then)
+    mark, backend_name = mark_of(directory), service.partition("@")[2]
     rules: list[Rules] = [
-        AllowList(table_name(mark_of(directory), backend_name), chosen.allow_list, is_expected=is_expected),
-        Shaping(owner_of(mark_of(directory), backend_name)),
+        AllowList(table_name(mark, backend_name), chosen.allow_list, is_expected=is_expected(backend, exports, chosen)),
+        Shaping(owner_of(mark, backend_name)),
     ]
     return Ways(service, directory_of(directory, backend_name), rules, chosen.capabilities)
 

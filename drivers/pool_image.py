@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from drivers import mountinfo
 from drivers.reflink import durable, extents, marker
 from drivers.vocabulary import GIB, BackendUnavailableError
 
@@ -122,13 +122,8 @@ def _ask_for_direct_io(device: str) -> None:
 
 def _source_of(mount_point: Path) -> str | None:
     """The device mounted on `mount_point`, the topmost when there are several; None when it is no mount point."""
-    wanted = str(mount_point.resolve())
-    source: str | None = None
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        place, _, rest = line.partition(" - ")
-        if _unescaped(place.split(" ")[4]) == wanted:
-            source = _unescaped(rest.split(" ")[1])
-    return source
+    wanted = mount_point.resolve()
+    return next((what for place, what in reversed(mountinfo.places(mountinfo.read())) if place == wanted), None)
 
 
 def _backing_of(mount_point: Path) -> str | None:
@@ -149,10 +144,6 @@ def _has_loop_device(image: Path) -> bool:
             if backing.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n") == wanted:
                 return True
     return False
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -61,6 +62,14 @@ def connection_spec(row: Mapping[str, Any]) -> ConnectionSpec:
         protocol=wanted_protocol(row["extra_specs"] or {}, row["protocols"]),
         limits=UNLIMITED if qos is None else limits.back_end(row["qos_consumer"], qos, row["size_gib"]),
     )
+
+
+def as_told(spec: ConnectionSpec, row: Mapping[str, Any]) -> ConnectionSpec:
+    """`spec` for a consumer that was let in before: by the protocol that it was told, whatever its type says by now,
+    for it is using that one. A host without a protocol of this name chooses as for one that is new."""
+    told = str(row["info"]["driver_volume_type"])
+    is_there = told.lower() in (each.lower() for each in row["protocols"])
+    return replace(spec, protocol=told) if is_there else spec
 
 
 def wanted_protocol(extra_specs: Mapping[str, str], protocols: list[str]) -> str | None:

@@ -22,7 +22,7 @@ from cluster.journal.ledger import last_end
 from cluster.journal.records import OperationState
 from cluster.messages.catalogue import Action, Detail
 from cluster.volumes.records import AttachStatus
-from drivers.vocabulary import ConnectionInfo
+from drivers.vocabulary import ConnectionInfo, RetryableError
 
 KIND = OPEN
 
@@ -31,12 +31,19 @@ async def forward(run: Run) -> None:
     """The export first, then its info in the records: a crash between leaves an export that the repeat finds."""
     row = await run.read(lambda db: connection_subject.connection_row(db, run.entry.resource_id))
     made: list[ConnectionInfo] = []
+    spec = connection_subject.connection_spec(row)
+    if run.entry.args["how"] == How.AGAIN:
+        spec = connection_subject.as_told(spec, row)
 
     async def export() -> Result:
-        made.append(await run.backend(row["host"]).ensure_connection(connection_subject.connection_spec(row)))
+        made.append(await run.backend(row["host"]).ensure_connection(spec))
         return {}
 
     def record(db: Connection, _result: Result) -> None:
+        now_asked = connection_subject.connection_spec(connection_subject.connection_row(db, row["id"]))
+        if now_asked.limits != spec.limits:
+            # Whoever changed the specs left this connection out, for it was being worked on.
+            raise RetryableError(f"connection {row['id']}: its limits have changed while it was made")
         now, kind, data = run.context.outside.now(), made[0].driver_volume_type, made[0].data
         added = info.added(db, row["volume_id"], row["mode"], row["connector"])
         nested = info.nested(kind, data, added)

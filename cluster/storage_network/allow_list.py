@@ -51,10 +51,12 @@ class AllowList:
         self._is_expected = is_expected
         self._trouble: str | None = None
         self._is_kept = False
+        # Whether a table of ours is in the kernel, which goes on refusing whom it does not name.
+        self._is_there = False
 
     def shown(self) -> Mapping[str, Capability]:
         """`kept`, `off`, `not kept: why`; nothing before it was tried, and where nobody comes from elsewhere."""
-        if self._mode is AllowListMode.OFF:
+        if self._mode is AllowListMode.OFF and not self._is_there:
             return {CAPABILITY: "off"}
         if self._trouble is not None:
             return {CAPABILITY: f"not kept: {self._trouble}"}
@@ -62,14 +64,15 @@ class AllowList:
 
     def refuse(self, way: Way) -> None:
         """See `Rules`: a consumer from elsewhere has to say from which address it comes."""
-        best_effort_fails = self._mode is AllowListMode.WHERE_POSSIBLE and self._trouble is not None
+        is_left_out = self._trouble is not None and not self._is_there
+        best_effort_fails = self._mode is AllowListMode.WHERE_POSSIBLE and is_left_out
         if self._mode is AllowListMode.OFF or best_effort_fails or way.is_local or not _is_guarded(way):
             return
-        portal, consumer = ipaddress.ip_address(way.portal.address), _consumer(way)
+        portal, consumer = ipaddress.ip_address(way.portal.address), way.consumer_address
         if consumer is None:
             raise UnsupportedError(
                 f"connection {way.connection_id}: its connector says no IP address, and only addresses that attached "
-                "consumers say reach exports; give the connector an ip"
+                "consumers say reach exports; give the connector an ip (without a scope)"
             )
         if consumer.version not in _versions(portal):
             raise UnsupportedError(
@@ -78,25 +81,32 @@ class AllowList:
             )
 
     async def apply(self, ways: Sequence[Way]) -> None:
-        """See `Rules`."""
+        """See `Rules`. A table that was made before stays when nft fails, and then nobody new is let in, in any mode:
+        `where-possible` is for nodes that cannot make one."""
         guarded = [way for way in ways if _is_guarded(way)] if self._mode is not AllowListMode.OFF else []
         try:
             await asyncio.to_thread(nft.run, ruleset(self._table, guarded))
         except nft.NftError as error:
-            if self._mode is AllowListMode.OFF or not (guarded or self._is_expected):
+            # By an earlier life, if not by this one; where nft cannot tell it could not make one either.
+            self._is_there = self._is_there or self._table in await asyncio.to_thread(nft.left, self._table)
+            if not self._is_there and (self._mode is AllowListMode.OFF or not (guarded or self._is_expected)):
                 return
-            self._note(str(error))
-            if self._mode is AllowListMode.REQUIRED:
-                raise BackendUnavailableError(
-                    f"the allow-list of this node's exports is required (storage_network.allow_list): {error}"
-                ) from error
+            stays = "; the rules of before stay, and refuse every consumer that they do not name"
+            why = f"{error}{stays if self._is_there else ''}"
+            self._note(why)
+            if self._is_there or self._mode is AllowListMode.REQUIRED:
+                is_required = self._mode is AllowListMode.REQUIRED
+                what = "is required (storage_network.allow_list)" if is_required else "cannot be changed"
+                raise BackendUnavailableError(f"the allow-list of this node's exports {what}: {why}") from error
         else:
+            self._is_there = bool(guarded)
             self._is_kept = self._is_expected or bool(guarded)
             self._trouble = None
 
     def _note(self, trouble: str) -> None:
-        if trouble != self._trouble and self._mode is AllowListMode.WHERE_POSSIBLE:
-            log.warning("allow_list.not_kept", table=self._table, error=trouble, then="any address reaches its ports")
+        if trouble != self._trouble and self._mode is not AllowListMode.REQUIRED:
+            then = "nobody new is let in" if self._is_there else "any address reaches its ports"
+            log.warning("allow_list.not_kept", table=self._table, error=trouble, then=then)
         self._trouble = trouble
 
 
@@ -150,7 +160,7 @@ def _elements(ways: Iterable[Way], version: int, *, everywhere: bool) -> tuple[l
             continue
         at: list[Any] = [way.portal.port] if everywhere else [str(address), way.portal.port]
         portals[str(at)] = at
-        consumer = _consumer(way)
+        consumer = way.consumer_address
         if consumer is not None and consumer.version == version:
             admitted[str([*at, consumer])] = [*at, str(consumer)]
     return list(portals.values()), list(admitted.values())
@@ -165,14 +175,6 @@ def _versions(portal: IpAddress) -> Iterator[int]:
 
 def _is_guarded(way: Way) -> bool:
     return not ipaddress.ip_address(way.portal.address).is_loopback
-
-
-def _consumer(way: Way) -> IpAddress | None:
-    try:
-        found = ipaddress.ip_address(way.consumer or "")
-    except ValueError:
-        return None
-    return (found.ipv4_mapped or found) if isinstance(found, ipaddress.IPv6Address) else found
 
 
 def _set(of: Mapping[str, str], name: str, types: list[str], elements: Sequence[Any]) -> dict[str, Any]:

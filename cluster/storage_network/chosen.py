@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from cluster.settings import SettingsError
 from cluster.settings_file import write_private
 from cluster.storage_network.settings import AllowListMode
 
@@ -17,6 +18,7 @@ INTERFACE: Final = "pumice.io/storage-interface"
 ADDRESS: Final = "pumice.io/storage-address"
 MTU: Final = "pumice.io/storage-mtu"
 SPEED: Final = "pumice.io/storage-speed-mbps"
+_LOOPBACK: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,16 @@ class Chosen:
     mtu: int | None
     speed_mbps: int | None
     allow_list: AllowListMode
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the address is none of this machine's (NAT, one that moves), so that nothing can listen on it."""
+        return self.interface is None and not ipaddress.ip_address(self.address).is_loopback
+
+    @property
+    def listens(self) -> str:
+        """Where exports listen that are told no address of their own: loopback when the node's own is elsewhere."""
+        return _LOOPBACK if self.is_elsewhere else self.address
 
     @property
     def labels(self) -> dict[str, str]:
@@ -55,12 +67,19 @@ class Chosen:
 
     @classmethod
     def read(cls, state_dir: Path) -> Self | None:
-        """What the node's directory remembers, or None."""
+        """What the node's directory remembers; None where it was never chosen. Raises SettingsError when it cannot be
+        read: a guess could let in whom the settings keep out."""
+        path = _path(state_dir)
         try:
-            found = json.loads(_path(state_dir).read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
             return cls(**{**found, "allow_list": AllowListMode(found["allow_list"])})
-        except (OSError, ValueError, TypeError, KeyError):
+        except FileNotFoundError:
             return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise SettingsError(
+                f"{path}, which says what exports listen on, cannot be read ({type(error).__name__}: {error}); "
+                "start the node anew, which writes it"
+            ) from error
 
 
 def address_label(address: str) -> str:

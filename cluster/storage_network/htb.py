@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import ipaddress
 import os
 import struct
 import time
@@ -19,7 +18,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cluster.storage_network.interfaces import route
+from cluster.storage_network.interfaces import IpAddress, route
 
 ROOT: Final = 0x504D0000
 _AT_ROOT: Final = 0xFFFFFFFF
@@ -40,8 +39,6 @@ _HEADERS_BYTES: Final = 52  # IPv4 and TCP with time stamps
 _LOCK_SECONDS: Final = 10.0
 _SELECTOR_BYTES: Final = 20  # struct tc_u32_sel and the attribute's header
 _KEY: Final = struct.Struct("=4s4sii")  # struct tc_u32_key
-
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class HtbError(Exception):
@@ -71,6 +68,7 @@ def ensure(owner: int, wanted: Mapping[Flow, int]) -> dict[Flow, HtbError]:
             roots = {one["index"]: one for one in kernel.get_qdiscs() if one["parent"] == _AT_ROOT}
             there = {index for index, root in roots.items() if _is_ours(root)}
             of_link: dict[int, dict[_Match, int]] = {index: {} for index in there}
+            flows: dict[tuple[int, _Match], Flow] = {}
             for flow, rate in wanted.items():
                 try:
                     index = _way_out(kernel, flow)
@@ -78,11 +76,14 @@ def ensure(owner: int, wanted: Mapping[Flow, int]) -> dict[Flow, HtbError]:
                     if index not in there:
                         _make_root(kernel, index, name, roots.get(index))
                         there.add(index)
-                    of_link.setdefault(index, {}).update(dict.fromkeys(_matches(flow), _on_the_wire(rate, mtu)))
+                    for match in _matches(flow):
+                        of_link.setdefault(index, {})[match] = _on_the_wire(rate, mtu)
+                        flows[index, match] = flow
                 except HtbError as error:
                     failed[flow] = error
             for index, matches in of_link.items():
-                _ensure_link(kernel, index, owner, matches)
+                for match, why in _ensure_link(kernel, index, owner, matches).items():
+                    failed[flows[index, match]] = why
     except _errors() as error:
         raise HtbError(f"the kernel's packet scheduler refuses: {_reason(error)}") from error
     return failed
@@ -118,7 +119,9 @@ class _Filter:
         return self.info >> 17
 
 
-def _ensure_link(kernel: Any, index: int, owner: int, wanted: Mapping[_Match, int]) -> None:
+def _ensure_link(kernel: Any, index: int, owner: int, wanted: Mapping[_Match, int]) -> dict[_Match, HtbError]:
+    """Returns those that could not be; what is wrong with one of them takes nothing from the others."""
+    failed: dict[_Match, HtbError] = {}
     filters = _filters(kernel, index)
     classes = {one["handle"] for one in kernel.get_classes(index) if one["handle"] & ~_MINORS == ROOT}
     kept: dict[_Match, _Filter] = {}
@@ -131,17 +134,22 @@ def _ensure_link(kernel: Any, index: int, owner: int, wanted: Mapping[_Match, in
     named = {one.target for one in filters if one.owner != owner} | {one.target for one in kept.values()}
     taken = named | classes
     for match, rate in wanted.items():
-        target = kept[match].target if match in kept else _free(taken, owner)
-        taken.add(target)
-        named.add(target)
-        _ensure_class(kernel, index, target, rate)
-        if match not in kept:
-            # Crash window: a class without its filter, which the next call removes.
-            _add_filter(kernel, index, owner, match, target)
+        try:
+            target = kept[match].target if match in kept else _free(taken, owner)
+            _ensure_class(kernel, index, target, rate)
+            if match not in kept:
+                # Crash window: a class without its filter, which the next call removes.
+                _add_filter(kernel, index, owner, match, target)
+        except Exception as error:  # also pyroute2's own, of a number that its messages cannot hold
+            failed[match] = HtbError(f"the kernel's packet scheduler refuses {rate} bytes a second: {_reason(error)}")
+        else:
+            taken.add(target)
+            named.add(target)
     for left in classes - named:
         kernel.tc("del-class", index=index, handle=left, parent=ROOT)
     if not named:
         kernel.tc("del", "htb", index, ROOT, root=True)
+    return failed
 
 
 def _ensure_class(kernel: Any, index: int, handle: int, rate: int) -> None:

@@ -10,10 +10,12 @@ whatever a crash or a person has made of them. Knows no Ray, no protocol and no 
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from cluster.storage_network.interfaces import IpAddress
 from drivers.vocabulary import UNLIMITED, Limits, Portal
 
 Capability = str | int | float | bool
@@ -31,6 +33,18 @@ class Way:
     consumer: str | None
     is_local: bool
     limits: Limits = UNLIMITED
+
+    @property
+    def consumer_address(self) -> IpAddress | None:
+        """`consumer` as rules can tell of it: an IPv4 address that is written as IPv6 is IPv4; None for what is no
+        address, or one with a scope (`fe80::1%eth0`), which means something on the consumer's machine alone."""
+        try:
+            found = ipaddress.ip_address(self.consumer or "")
+        except ValueError:
+            return None
+        if isinstance(found, ipaddress.IPv4Address):
+            return found
+        return None if found.scope_id is not None else found.ipv4_mapped or found
 
 
 class StorageNetwork(Protocol):

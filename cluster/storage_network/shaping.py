@@ -47,10 +47,10 @@ class Shaping:
 
     def refuse(self, way: Way) -> None:
         """See `Rules`: what goes to a consumer from elsewhere leaves by the interface that leads to its address."""
-        if way.limits != UNLIMITED and not way.is_local and _address(way.consumer) is None:
+        if way.limits != UNLIMITED and not way.is_local and way.consumer_address is None:
             raise UnsupportedError(
                 f"connection {way.connection_id}: its limits are kept on the way to its consumer, and its connector "
-                "says no IP address; give the connector an ip"
+                "says no IP address; give the connector an ip (without a scope)"
             )
 
     async def apply(self, ways: Sequence[Way]) -> None:
@@ -111,13 +111,7 @@ def _key(way: Way) -> tuple[str, Limits]:
 
 
 def _flow(way: Way) -> Flow:
-    consumer = None if way.is_local else _address(way.consumer)
-    return Flow(ipaddress.ip_address(way.portal.address), way.portal.port, consumer)
-
-
-def _address(text: str | None) -> htb.IpAddress | None:
-    try:
-        found = ipaddress.ip_address(text or "")
-    except ValueError:
-        return None
-    return (found.ipv4_mapped or found) if isinstance(found, ipaddress.IPv6Address) else found
+    """The address decides, where there is one: who says to be on this node and comes from elsewhere is slowed down on
+    the way there. To an address of this node the kernel's way is the loopback interface."""
+    address = ipaddress.ip_address(way.portal.address)
+    return Flow(address, way.portal.port, None if address.is_loopback else way.consumer_address)

@@ -87,7 +87,7 @@ class Ways:
                 if before is None or before.way != way:
                     await asyncio.to_thread(self._write, way)
                 await self._apply()
-            except StorageError:
+            except Exception:
                 # As before: by then some kinds of rules may be in force.
                 if before is None:
                     del self._told[way.connection_id]

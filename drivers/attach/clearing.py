@@ -36,6 +36,6 @@ def clear(directory: Path) -> list[str]:
             except LostWritesError as error:
                 troubles.append(str(error))
             devices.ensure_absent(directory, claim_id)
-        except AttachError as error:
-            troubles.append(str(error))
+        except Exception as error:  # the others are cleared all the same
+            troubles.append(str(error) if isinstance(error, AttachError) else f"claim {claim_id}: {error!r}")
     return troubles

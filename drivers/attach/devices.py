@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from drivers.attach.contents import BlockDevice
-from drivers.attach.nbd_device import NbdDevice
+from drivers.attach.nbd_device import NbdDevice, free
 from drivers.attach.programs import AttachError
 from drivers.exports import loop_device
 from drivers.exports.short_names import LENGTH, shorten
 from drivers.vocabulary import AccessMode
 
-_VANISH_SECONDS: Final = 10.0
 _TAG: Final = "pn"
-_LOOP_MAJOR: Final = 7
 
 
 def ensure(directory: Path, claim_id: str, kind: str, data: Mapping[str, Any], mode: AccessMode) -> BlockDevice:
@@ -43,9 +41,10 @@ def ensure(directory: Path, claim_id: str, kind: str, data: Mapping[str, Any], m
 def ensure_absent(directory: Path, claim_id: str) -> None:
     """Nothing of the claim's device is left. Raises AttachError when somebody holds it open."""
     _nbd(directory, claim_id).ensure_absent()
-    for device in loop_device.bound():
-        if device.tag == _tag(claim_id) and not loop_device.unbind(device, _VANISH_SECONDS):
-            raise AttachError(f"{device.path} is still open by another process; close what uses it")
+    try:
+        free(device for device in loop_device.bound() if device.tag == _tag(claim_id))
+    except OSError as error:
+        raise AttachError(f"a device over the volume is not freed: {error}") from error
     shutil.rmtree(own_directory(directory, claim_id), ignore_errors=True)
 
 
@@ -73,7 +72,7 @@ def _local(claim_id: str, data: Mapping[str, Any], mode: AccessMode) -> Path:
     path = Path(data["device_path"])
     found = path.stat()
     if stat.S_ISBLK(found.st_mode):
-        if os.major(found.st_rdev) == _LOOP_MAJOR:
+        if os.major(found.st_rdev) == loop_device.MAJOR:
             _refuse_reused(path, data)
         return path
     for device in loop_device.bound():

@@ -3,19 +3,23 @@
     BlankDeviceError    there is no file system, and none may be made
     ForeignDataError    there is something, and it is not a file system that can be mounted
     BusyError           files under the directory are open; the message says by which processes
-    LostWritesError     what was written last did not reach the volume; the directory is unmounted all the same
+    LostWritesError     what was written last is not on the volume; the directory is unmounted all the same
 
 All are AttachErrors (programs.py).
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from drivers import mountinfo
 from drivers.attach import making
 from drivers.attach.contents import BlockDevice, Content, content_of, io_counts
 from drivers.attach.programs import AttachError, Watch, run
@@ -89,7 +93,20 @@ def ensure_mounted(device: BlockDevice, directory: Path, mode: AccessMode, make:
 
 def ensure_unmounted(directory: Path, cut: Callable[[], None] | None = None) -> None:
     """Nothing is mounted at `directory`, which is gone. What was written is on the device. `cut` makes the device fail
-    when nothing moves any more. Raises BusyError; LostWritesError, when it is unmounted."""
+    when nothing moves any more. Raises BusyError; LostWritesError, when it is unmounted; AttachError."""
+    try:
+        lost = _unmount(directory, cut)
+        stray = _remove(directory)
+    except OSError as error:
+        raise AttachError(f"{directory} cannot be unmounted: {error}") from error
+    if lost is not None:
+        raise LostWritesError(f"not all that was written last is on the volume, which could not be reached: {lost}")
+    if stray:
+        raise LostWritesError(f"written while or after the volume was unmounted, and not on it: {', '.join(stray)}")
+
+
+def _unmount(directory: Path, cut: Callable[[], None] | None) -> AttachError | None:
+    """Why writes were lost, if any were."""
     lost = None
     deadline = time.monotonic() + _UNMOUNT_SECONDS
     while (device := mounted_at(directory)) is not None:
@@ -105,10 +122,24 @@ def ensure_unmounted(directory: Path, cut: Callable[[], None] | None = None) -> 
             if time.monotonic() > deadline:
                 raise BusyError(f"{directory} cannot be unmounted: {_users(directory) or error}") from error
             time.sleep(0.1)
-    if directory.exists():
-        directory.rmdir()
-    if lost is not None:
-        raise LostWritesError(f"not all that was written last is on the volume, which could not be reached: {lost}")
+    return lost
+
+
+def _remove(directory: Path) -> list[str]:
+    """The mount point is gone; the names of what somebody wrote into it when nothing was mounted there any more."""
+    stray: set[str] = set()
+    deadline = time.monotonic() + _UNMOUNT_SECONDS
+    while directory.exists():
+        try:
+            directory.rmdir()
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or time.monotonic() > deadline:
+                raise
+            if any(place.is_relative_to(directory) for place, _ in mountinfo.places(mountinfo.read())):
+                raise BusyError(f"something is mounted in {directory}; unmount it") from error
+            stray.update(entry.name for entry in directory.iterdir())
+            shutil.rmtree(directory, ignore_errors=True)
+    return sorted(stray)
 
 
 def is_mounted(directory: Path) -> bool:
@@ -117,24 +148,23 @@ def is_mounted(directory: Path) -> bool:
 
 
 def mounted_at(directory: Path) -> Path | None:
-    """What is mounted there: a device, or whatever a file system calls itself."""
-    wanted = str(directory)
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        if line.split(" ")[4].replace("\\040", " ") == wanted:
-            return Path(line.partition(" - ")[2].split(" ")[1])
-    return None
+    """What is mounted there: a device, or whatever a file system calls itself. `directory` has no symbolic links."""
+    return next((Path(what) for place, what in mountinfo.places(mountinfo.read()) if place == directory), None)
 
 
 def _users(directory: Path) -> str:
     """Which processes have files open below `directory`."""
-    pids = []
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            links = [str(link.readlink()) for link in (*(process / "fd").iterdir(), process / "cwd")]
-        except OSError:
-            continue
-        if any(link == str(directory) or link.startswith(f"{directory}/") for link in links):
-            pids.append(process.name)
+    pids = [
+        process.name
+        for process in Path("/proc").iterdir()
+        if process.name.isdigit() and any(link.is_relative_to(directory) for link in _open_in(process))
+    ]
     return f"files are open in process {', '.join(pids)}; close them" if pids else ""
+
+
+def _open_in(process: Path) -> Iterator[Path]:
+    """The files that a process has open, and where it is, of what can be looked at and is not gone meanwhile."""
+    with contextlib.suppress(OSError):
+        for link in (process / "cwd", *(process / "fd").iterdir()):
+            with contextlib.suppress(OSError):
+                yield link.readlink()

@@ -85,6 +85,14 @@ def ensure_absent(identifier: str) -> None:
         time.sleep(0.02)
 
 
+def cut(identifier: str) -> None:
+    """Whoever waits for the devices that carry `identifier` gets an error now, also from under a file system: the
+    driver fails what it has sent and takes nothing new (with no timeout a dead socket alone fails only what comes
+    later). Raises OSError."""
+    for number in _carrying(identifier):
+        _ask(_DISCONNECT, _attribute(_INDEX, struct.pack("=I", number)))
+
+
 def _carrying(identifier: str) -> list[int]:
     numbers = [int(entry.parent.name.removeprefix("nbd")) for entry in _SYS.glob("nbd*/backend")]
     return [number for number in numbers if _identifier(number) == identifier]

@@ -19,7 +19,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -86,7 +86,9 @@ class NbdDevice:
     def cut(self) -> None:
         """The volume cannot be reached any more: whoever waits for it gets an error now. Raises AttachError."""
         with _failures():
+            # First: the driver tells its server that it leaves, and one that is stopped would not take it.
             self._client.end(0.0)
+            kernel_nbd.cut(self._tag)
 
     def attend(self) -> None:
         """A connection whose other end fell silent ends in time. To be repeated every few seconds, because a client
@@ -151,25 +153,26 @@ class NbdDevice:
 
     def _remove_device(self) -> None:
         kernel_nbd.ensure_absent(self._tag)
-        for device in self._loops():
-            if not loop_device.unbind(device, _VANISH_SECONDS):
-                raise AttachError(f"{device.path} is still open by another process; close what uses it")
+        free(self._loops())
         self._unmount_front()
         self._front.end(_END_SECONDS)
 
     def _unmount_front(self) -> None:
-        """Its mount point is gone, also that of a process that has ended. The kernel lets go of a loop device's file a
-        little later than of the device."""
+        """Its mount point is gone, also that of a process that has ended, or that is just starting and mounts between
+        the two steps. The kernel lets go of a loop device's file a little later than of the device."""
         deadline = time.monotonic() + _VANISH_SECONDS
-        while mounted_at(self._mount) is not None:
+        while True:
             try:
-                run(["umount", str(self._mount)])
-            except AttachError:
+                if mounted_at(self._mount) is not None:
+                    run(["umount", str(self._mount)])
+                with contextlib.suppress(FileNotFoundError):
+                    self._mount.rmdir()
+            except (AttachError, OSError):
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
-        if self._mount.exists():
-            self._mount.rmdir()
+            else:
+                return
 
     def _loops(self) -> Iterator[LoopDevice]:
         """Those over this claim's file. Where nbdfuse has ended, the kernel does not tell the tag."""
@@ -177,6 +180,13 @@ class NbdDevice:
         for device in loop_device.bound():
             if device.tag == self._tag or (not device.tag and device.backing == file):
                 yield device
+
+
+def free(found: Iterable[LoopDevice]) -> None:
+    """These loop devices are bound no more. Raises AttachError when somebody has one open, OSError."""
+    for device in found:
+        if not loop_device.unbind(device, _VANISH_SECONDS):
+            raise AttachError(f"{device.path} is still open by another process; close what uses it")
 
 
 def _credentials(directory: Path, data: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ AttachError         a program of the system refused; the message has what it sai
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,31 +41,35 @@ def run(command: list[str], good: tuple[int, ...] = (0,), *, watch: Watch | None
         raise AttachError(f"{command[0]} is not installed on this node") from error
     with process:
         try:
-            said, complained = _end_of(process, watch)
+            said, complained, is_late = _end_of(process, watch)
         except BaseException:
             process.kill()
             raise
     if process.returncode in good:
         return said
-    if process.returncode < 0:
+    if is_late:
         raise AttachError(f"{command[0]} was not done after {_SECONDS:g} s")
+    if process.returncode < 0:
+        name = signal.strsignal(-process.returncode) or "unknown"
+        raise AttachError(f"{command[0]} was ended by signal {-process.returncode} ({name})")
     lines = (complained or said).strip().splitlines()
     # mount goes on with where more may be found; what it is about comes first.
     raise AttachError(f"{command[0]}: {lines[0] if lines else f'exit status {process.returncode}'}")
 
 
-def _end_of(process: subprocess.Popen[str], watch: Watch | None) -> tuple[str, str]:
+def _end_of(process: subprocess.Popen[str], watch: Watch | None) -> tuple[str, str, bool]:
+    """What it printed, to both streams, and whether it had to be killed."""
     while True:
         before = watch.moved() if watch else ""
         try:
-            return process.communicate(timeout=_SECONDS)
+            return *process.communicate(timeout=_SECONDS), False
         except subprocess.TimeoutExpired:
             if watch is not None and watch.moved() != before:
                 continue
         if watch is not None:
             watch.give_up()
         try:
-            return process.communicate(timeout=_LAST_SECONDS)
+            return *process.communicate(timeout=_LAST_SECONDS), False
         except subprocess.TimeoutExpired:
             process.kill()
-            return process.communicate()
+            return *process.communicate(), True

@@ -53,6 +53,8 @@ _ENDING_SECONDS: Final = 30.0
 _IOTHREADS: Final = 4  # a target's; tgtd's own default is 16
 _PACKAGE: Final = "tgt"
 _NAME: Final = "tgtd"
+# The kernel hands over 64 KiB at once and forgets debts after 60 s, so that it cannot keep slower ones.
+_LEAST_READ_BYTES: Final = 2048
 PROGRAM: Final = "tgtd"
 _CONTROL: Final = "tgtd.0"
 SOCKETS: Final = (_CONTROL,)
@@ -135,9 +137,11 @@ class IscsiExport:
     def cannot_keep(self, limits: Limits) -> str:
         """See `Export`. tgtd itself knows no limits; the network can slow down what leaves the node, which is what a
         consumer reads, and counts bytes."""
-        if replace(limits, read_bytes=None) == UNLIMITED:
-            return ""
-        return "iscsi can limit nothing but read_bytes_sec; use nbd"
+        if replace(limits, read_bytes=None) != UNLIMITED:
+            return "iscsi can limit nothing but read_bytes_sec; use nbd"
+        if limits.read_bytes is not None and limits.read_bytes < _LEAST_READ_BYTES:
+            return f"iscsi keeps no read_bytes_sec below {_LEAST_READ_BYTES}; use nbd"
+        return ""
 
     async def ensure_connection(self, spec: ConnectionSpec, path: Path) -> ConnectionInfo:
         """See `Export`."""

@@ -1,9 +1,10 @@
 """The limits of one export's loop devices: made with the device, gone with it. Blocking code; knows no consumer.
 
 The kernel keeps a rule with the device's number, and numbers are used again. So a file `limits-loopN.json`, written
-before the rule and removed after it, names the device's tag and its limits, and whoever of Pumice binds or frees a
-device holds `loop_device.alone()` until its rules are those of its new user. What a crash left behind, or a consumer
-that closed its device later, is found by `repair`, which also brings the rules to cgroups that are new.
+before the rule and removed after it, names the device's tag, its limits and the cgroups that were chosen for them, and
+whoever of Pumice binds or frees a device holds `loop_device.alone()` until its rules are those of its new user. What a
+crash left behind, or a consumer that closed its device later, is found by `repair`, which also brings the rules to
+cgroups that are new.
 """
 
 from __future__ import annotations
@@ -40,13 +41,17 @@ class LoopLimits:
 
     def ensure(self, device: LoopDevice, limits: Limits) -> None:
         """The bound device has exactly these limits, whoever had its number before."""
-        record = self._record(device.path.name)
+        name = device.path.name
         if limits == UNLIMITED:
-            self._clear(device.path.name)
+            self._clear(name)
             return
-        durable.write_whole(record, json.dumps({"tag": device.tag, "limits": asdict(limits)}))
+        recorded = self._recorded(name)
+        if recorded is not None and recorded != self._cgroups:
+            self._undo(name, recorded)
+        record = {"tag": device.tag, "limits": asdict(limits), "cgroups": self._cgroups}
+        durable.write_whole(self._record(name), json.dumps(record))
         # Crash window: a record without rules, which `repair` makes, or forgets with the device.
-        self._controller().ensure(_number(device.path.name), limits)
+        self._controller().ensure(_number(name), limits)
 
     def release(self, device: LoopDevice) -> None:
         """The device has been freed: its rules are gone, unless another of Pumice, who made his own, has the number."""
@@ -68,7 +73,10 @@ class LoopLimits:
                 found = json.loads(record.read_text(encoding="utf-8"))
                 device = loop_device.look(Path("/dev") / name)
                 if device is not None and device.tag == found["tag"]:
-                    self._controller().ensure(_number(name), Limits(**found["limits"]))
+                    if self._recorded(name) != self._cgroups:
+                        self.ensure(device, Limits(**found["limits"]))
+                    else:
+                        self._controller().ensure(_number(name), Limits(**found["limits"]))
                 else:
                     self._end(name)
 
@@ -87,10 +95,23 @@ class LoopLimits:
         else:
             self._record(name).unlink(missing_ok=True)
 
+    def _recorded(self, name: str) -> tuple[str, ...] | None:
+        """The cgroups in which the device has or had rules: an earlier life may have been told others, and whoever ends
+        an instance knows none. None without a record."""
+        record = self._record(name)
+        if not record.exists():
+            return None
+        return tuple(json.loads(record.read_text(encoding="utf-8")).get("cgroups", self._cgroups))
+
     def _clear(self, name: str) -> None:
-        self._controller().ensure(_number(name), UNLIMITED)
+        recorded = self._recorded(name)
+        for cgroups in {self._cgroups, self._cgroups if recorded is None else recorded}:
+            self._undo(name, cgroups)
         # Crash window: a record without rules, as above.
         self._record(name).unlink(missing_ok=True)
+
+    def _undo(self, name: str, cgroups: tuple[str, ...]) -> None:
+        cgroup_io.controller(chosen=cgroups).ensure(_number(name), UNLIMITED)
 
     def _record(self, name: str) -> Path:
         return self._directory / f"limits-{name}.json"

@@ -75,11 +75,6 @@ class NetworkOptions(ExportOptions):
         return self
 
     @property
-    def told_address(self) -> str:
-        """The address that consumers are told."""
-        return self.advertised_address or self.address
-
-    @property
     def is_reachable(self) -> bool:
         """Whether consumers on other nodes can come."""
         return not ipaddress.ip_address(self.address).is_loopback

@@ -24,6 +24,8 @@ from cluster.store.seam import StoreError
 _SERVICE, _POOL, _OPERATION = (
     SQLModel.metadata.tables[str(table.__tablename__)] for table in (Service, Pool, Operation)
 )
+# An address that no interface has is none that exports can listen on.
+_ELSEWHERE = "(of no interface here: exports listen on loopback)"
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def _storage(labels: Mapping[str, str]) -> str | None:
     """The node's storage network, as `eth1 10.2.0.5, 9000 bytes, 25000 Mb/s`; None when it has told of none."""
     if (address := address_of(labels)) is None:
         return None
-    said = [f"{labels.get(INTERFACE, '')} {address}".strip()]
+    there = f"{labels[INTERFACE]} {address}" if INTERFACE in labels else f"{address} {_ELSEWHERE}"
+    said = [there]
     said += [f"{labels[key]} {unit}" for key, unit in ((MTU, "bytes"), (SPEED, "Mb/s")) if key in labels]
     return ", ".join(said)
 

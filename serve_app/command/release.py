@@ -3,7 +3,6 @@ that it mounted."""
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -13,6 +12,7 @@ from actors.instance import Instance, load_instance, mark_of
 from actors.node_claims import node_directory
 from cluster.storage_network import nft, shaping, ways
 from cluster.storage_network.allow_list import table_prefix
+from drivers import mountinfo
 from drivers.attach import clearing as attach_clearing
 from drivers.exports import clearing
 from drivers.pool_image import ensure_unmounted
@@ -54,10 +54,6 @@ def _end(state_dir: Path, spare: Collection[str] = ()) -> list[str]:
     return [f"process {process.pid} ({process.name}) does not end" for process in left]
 
 
-def _mountinfo() -> str:
-    return Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
-
-
 def _backing_file(device: str) -> str | None:
     """The file behind a loop device; None when it is no loop device, or a free one."""
     try:
@@ -69,23 +65,18 @@ def _backing_file(device: str) -> str | None:
 def own_mounts(
     state_dir: Path,
     *,
-    mountinfo: Callable[[], str] = _mountinfo,
+    table: Callable[[], str] = mountinfo.read,
     backing_file: Callable[[str], str | None] = _backing_file,
 ) -> list[Path]:
     """Where images of the instance's pools are mounted in its directory, the deepest first. What else is mounted there
     (a disk given to the instance, somebody's bind mount) is not ours to unmount."""
     directory = state_dir.resolve()
     places = []
-    for line in mountinfo().splitlines():
-        mount, _, rest = line.partition(" - ")
-        place, image = Path(_unescaped(mount.split(" ")[4])), backing_file(_unescaped(rest.split(" ")[1]))
+    for place, what in mountinfo.places(table()):
+        image = backing_file(what)
         if place.is_relative_to(directory) and image is not None and Path(image).is_relative_to(directory / "pools"):
             places.append(place)
     return sorted(places, key=lambda place: -len(place.parts))
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def _remove_sockets(instance: Instance) -> None:

@@ -20,6 +20,8 @@ _PROGRAM = """
     from actors.handles import connect
     from actors.names import HOST_LABEL
 
+    # Ray takes the head for a driver's node where it sees the head's processes, and namespaces share those.
+    ray.init(_node_ip_address=ADDRESS)
     client = connect()
 
     @ray.remote(num_cpus=0)
@@ -31,7 +33,10 @@ _PROGRAM = """
         return own, pathlib.Path("beside.txt").read_text(), connect().volume(volume.id).host
 
     driver = os.environ["PUMICE_STATE_DIR"]
-    volumes = [client.create_volume(1, volume_type="job-" + host).ready() for host in HOSTS]
+    volumes = [
+        client.create_volume(1, volume_type="job-" + host, availability_zone=zone).ready()
+        for host, zone in HOSTS.items()
+    ]
     seen = ray.get([look.options(**one.locality()).remote(one) for one in volumes])
     for one in volumes:
         one.refresh().delete()
@@ -45,7 +50,8 @@ def test_a_job_uses_volumes_of_every_node_and_may_run_on_any(cluster: Cluster, c
         specs = {"volume_backend_name": NODES[host][0], "label:rack": NODES[host][2]["rack"]}
         made = cloud.call("POST", "/types", {"volume_type": {"name": f"job-{host}", "extra_specs": specs}})
         assert made.status_code == 200, made.text
-    (tmp_path / "work.py").write_text(textwrap.dedent(_PROGRAM).replace("HOSTS", repr(hosts)))
+    program = textwrap.dedent(_PROGRAM).replace("HOSTS", repr({host: NODES[host][1] for host in hosts}))
+    (tmp_path / "work.py").write_text(program.replace("ADDRESS", repr(cluster["h1"].namespace.address)))
     (tmp_path / "beside.txt").write_text("from the working directory")
     environment = {
         **cluster.head.environment(),

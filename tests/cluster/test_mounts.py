@@ -61,9 +61,12 @@ def holder_traces(node: Node) -> list[str]:
     running = [
         line for line in node.place.processes().values() if "qemu-storage-daemon" in line and "tls-creds" in line
     ]
-    asked = ["nbdinfo", "--list", "--json", f"nbd+unix://?socket={own / 'nbd' / 'nbd.sock'}"]
-    listed = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=False)
-    exports = [one["export-name"] for one in json.loads(listed.stdout)["exports"]] if listed.stdout else []
+    socket = own / "nbd" / "nbd.sock"
+    exports = []
+    if socket.exists():
+        asked = ["nbdinfo", "--list", "--json", f"nbd+unix://?socket={socket}"]
+        listed = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True)
+        exports = [one["export-name"] for one in json.loads(listed.stdout)["exports"]]
     return [*loops, *gateways, *running, *exports]
 
 

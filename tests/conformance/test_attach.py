@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from actors.node_claims import node_directory
 from drivers.attach import clearing, devices, filesystems
 from drivers.attach.clearing import mount_point
 from drivers.attach.contents import BlockDevice
@@ -18,6 +21,7 @@ from drivers.attach.filesystems import (
     BlankDeviceError,
     BusyError,
     ForeignDataError,
+    LostWritesError,
     ensure_unmounted,
     is_mounted,
     kind_of,
@@ -177,6 +181,94 @@ def test_what_a_claim_left_is_cleared_by_its_file_alone(node: Node) -> None:
     assert clearing.clear(node.directory) == []
     assert (node.loops(), is_mounted(node.place)) == ([], False)
     assert clearing.clear(node.directory) == []
+
+
+def test_one_claim_that_cannot_be_cleared_does_not_keep_the_others(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.mount(node.device(), RW, "ext4")
+    (node.directory / "claims").mkdir()
+    first = "00000000-0000-0000-0000-000000000000"
+    for claim in (first, node.claim):
+        (node.directory / "claims" / f"{claim}.json").write_text("{}")
+    absent = devices.ensure_absent
+
+    def failing(directory: Path, claim_id: str) -> None:
+        if claim_id == first:
+            raise OSError(errno.EIO, "Input/output error")
+        absent(directory, claim_id)
+
+    monkeypatch.setattr(devices, "ensure_absent", failing)
+    [trouble] = clearing.clear(node.directory)
+    assert first in trouble
+    assert "Input/output error" in trouble
+    assert (node.loops(), is_mounted(node.place)) == ([], False)
+
+
+def test_what_fails_in_the_system_is_told_as_a_failure_of_the_device(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing() -> list[loop_device.LoopDevice]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as within, pytest.raises(AttachError, match="Input/output error"):
+        within.setattr(loop_device, "bound", failing)
+        devices.ensure_absent(node.directory, node.claim)
+
+
+def test_what_is_written_where_nothing_is_mounted_any_more_is_said_to_be_lost(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.mount(node.device(), RW, "ext4")
+    (node.place / "kept").write_text("on the volume")
+    umount = filesystems.run
+
+    def then_a_child_writes(command: list[str], **options: Any) -> str:
+        said = umount(command, **options)
+        if command[0] == "umount":
+            (node.place / "results" / "late").mkdir(parents=True)
+            (node.place / "results" / "late" / "file").write_text("not on the volume")
+        return said
+
+    with monkeypatch.context() as within, pytest.raises(LostWritesError, match="not on it: results"):
+        within.setattr(filesystems, "run", then_a_child_writes)
+        ensure_unmounted(node.place)
+    assert not node.place.exists()
+    node.leave()
+    node.mount(node.device(), RW, None)
+    assert sorted(path.name for path in node.place.iterdir()) == ["kept", "lost+found"]
+
+
+def test_what_somebody_mounted_in_its_place_is_not_removed(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filesystems, "_UNMOUNT_SECONDS", 0.2)
+    inner = node.place / "inner"
+    inner.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(inner)], check=True)
+    try:
+        (inner / "text").write_text("another's")
+        with pytest.raises(BusyError, match="something is mounted in"):
+            ensure_unmounted(node.place)
+        assert (inner / "text").read_text() == "another's"
+    finally:
+        subprocess.run(["umount", str(inner)], check=True)
+        inner.rmdir()
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", "tab\tand\\backslash"])
+def test_a_state_directory_behind_a_symbolic_link_is_cleared(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / name)
+    directory = node_directory(tmp_path / "link")
+    directory.mkdir()
+    node = Node(directory)
+    node.mount(node.device(), RW, "ext4")
+    (directory / "claims").mkdir()
+    (directory / "claims" / f"{node.claim}.json").write_text("{}")
+    try:
+        assert clearing.clear(node_directory(tmp_path / "link")) == []
+        assert (node.loops(), node.place.exists()) == ([], False)
+        assert "mounts/" + node.claim not in Path("/proc/self/mountinfo").read_text()
+    finally:
+        subprocess.run(["umount", str(node.place)], capture_output=True, check=False)
+        devices.ensure_absent(node.directory, node.claim)
 
 
 def test_another_claims_device_is_left_alone(node: Node) -> None:

@@ -348,7 +348,7 @@ async def test_the_release_for_a_dead_owner_is_killed(world: World) -> None:
         await world.mount(host, claim, _GONE)
 
     async def flow(host: NodeHost, claim: str) -> None:
-        await host._let_go(claim)
+        await host._let_go(host._claims[claim])
 
     await kill_everywhere(world, prepare, flow, nothing)
 

@@ -4,6 +4,7 @@ midst of them. Real devices, `mkfs`, and mounts. Needs root."""
 from __future__ import annotations
 
 import os
+import struct
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from drivers.attach import devices, filesystems, making
 from drivers.attach.clearing import mount_point
 from drivers.attach.contents import BlockDevice
 from drivers.attach.filesystems import BlankDeviceError, ForeignDataError, ensure_unmounted, kind_of
+from drivers.attach.programs import AttachError
 from drivers.exports import loop_device
 from drivers.vocabulary import AccessMode
 
@@ -143,6 +145,51 @@ def test_a_torn_volume_counts_as_empty_for_a_reader_and_is_left_as_it_is(volume:
             volume.mount(make, mode)
         volume.leave()
     assert volume.file.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+def test_a_torn_volume_that_another_consumer_has_used_is_refused_and_untouched(
+    volume: Volume, recorded: Making, kind: str
+) -> None:
+    volume.mount(kind)
+    volume.leave()
+    volume.holds(recorded.cut(len(recorded.events) - 5, Random(1)))
+    assert making.is_torn(volume.device().path)
+    volume.leave()
+    with volume.file.open("r+b") as stream:  # one entry of type Linux, the signature, and a database in the partition
+        stream.write(bytes(446) + struct.pack("<B3sB3sII", 0, b"\0\x20\x21", 0x83, b"\0\0\0", 2048, 2048))
+        stream.write(bytes(48) + b"\x55\xaa")
+        stream.seek(2048 * _SECTOR)
+        stream.write(b"a database's own format")
+    before = volume.file.read_bytes()
+    with pytest.raises(ForeignDataError, match="to keep it"):
+        volume.mount("ext4")
+    volume.leave()
+    assert volume.file.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["missing", "xfs"])
+def test_a_file_system_that_cannot_be_made_leaves_the_volume_empty(
+    volume: Volume, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "missing":
+        monkeypatch.setitem(making.MAKERS, kind, ["mkfs.no-such-program"])
+    os.truncate(volume.file, 16 << 20)  # too small for XFS
+    with pytest.raises(AttachError, match=r"not installed|mkfs\.xfs"):
+        volume.mount(kind)
+    volume.leave()
+    assert not volume.file.read_bytes().strip(b"\0")
+    assert volume.file.stat().st_blocks == 0
+
+
+def test_what_a_torn_volume_held_takes_no_room_when_it_is_made_anew(volume: Volume, recorded: Making) -> None:
+    volume.mount("ext4")
+    volume.leave()
+    made = volume.file.stat().st_blocks
+    volume.holds([(0, making.MARK), *((place, os.urandom(1 << 20)) for place in range(64 << 20, _BYTES, 4 << 20))])
+    volume.mount("ext4")
+    volume.leave()
+    assert volume.file.stat().st_blocks < 2 * made
 
 
 @pytest.mark.parametrize("place", [making.FRONT_BYTES, 64 << 10, _BYTES - making.FRONT_BYTES], ids=str)

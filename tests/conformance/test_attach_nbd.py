@@ -297,7 +297,12 @@ def test_the_exports_daemons_may_die_and_come_back_under_a_mounted_volume(ends: 
     path = ends.mounted() / "data"
     path.write_text("before")
     ends.kill_export()
-    writer = threading.Thread(target=lambda: (path.write_text("after"), os.sync))
+
+    def write() -> None:
+        path.write_text("after")
+        subprocess.run(["sync", "--file-system", str(ends.mount)], check=True)
+
+    writer = threading.Thread(target=write)
     writer.start()
     ends.connect()  # what the conductor does within its reconcile period
     with path.open("r+") as stream:
@@ -382,6 +387,17 @@ def test_the_end_of_an_instance_keeps_what_its_tasks_wrote_last(ends: Ends, monk
     assert ends.left() == []
     monkeypatch.setenv(processes.MARK, ends.place.mark)
     assert (ends.mounted() / "data").read_bytes() == data
+
+
+def test_a_front_that_mounts_between_the_look_and_the_removal_is_unmounted(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends.attach()
+    looks = itertools.count()
+    monkeypatch.setattr(nbd_device, "mounted_at", lambda path: filesystems.mounted_at(path) if next(looks) else None)
+    ends.detach()
+    assert ends.left() == []
+    assert next(looks) > 1
 
 
 def test_a_device_that_somebody_has_open_stays_and_is_said(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:

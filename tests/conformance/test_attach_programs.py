@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from drivers.attach import programs
+from drivers.attach.contents import completed
 from drivers.attach.programs import AttachError, Watch, run
 
 _WAITS = ["sh", "-c", 'while [ ! -e "$0" ]; do sleep 0.02; done; echo done']
@@ -20,6 +21,21 @@ def test_what_a_program_says_when_it_fails_is_told() -> None:
     assert run(["sh", "-c", "echo out; exit 2"], (0, 2)) == "out\n"
     with pytest.raises(AttachError, match="no-such-program is not installed"):
         run(["no-such-program"])
+
+
+def test_one_that_somebody_else_ended_is_said_so() -> None:
+    with pytest.raises(AttachError, match=r"^sh was ended by signal 11 \(Segmentation fault\)"):
+        run(["sh", "-c", "kill -SEGV $$"])
+
+
+def test_a_request_that_hangs_moves_nothing() -> None:
+    one_hangs = "   10  1   80   5   20   2  160   7   {}   {}   {}   3   0   24   1   4   2\n"
+    assert completed(one_hangs.format(1, 900, 1900)) == completed(one_hangs.format(2, 950, 2000))
+    done = one_hangs.split()
+    for number in (0, 2, 4, 6, 11, 13, 15):  # reads, writes, discards, their sectors, flushes
+        moved = [*done[:number], str(int(done[number]) + 1), *done[number + 1 :]]
+        assert completed(" ".join(moved)) != completed(one_hangs), number
+    assert completed("10 1 80 5 20 2 160 7 0 9 9")  # of a kernel that knows no discards
 
 
 def test_one_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

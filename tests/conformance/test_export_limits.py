@@ -207,6 +207,39 @@ async def test_an_instance_that_ends_leaves_no_limit(way: ExportHarness, export:
 
 
 @local
+@pytest.mark.parametrize("ends", ["instance", "choice"])
+async def test_limits_in_cgroups_that_were_chosen_end_where_the_choice_is_not_known(
+    way: ExportHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """Version two limits no cgroup below the top unless it was chosen; a tree of files stands for it."""
+    (tmp_path / "cgroup.controllers").write_text("io\n")
+    top, nested = tmp_path / "a.slice" / "io.max", tmp_path / "a.slice" / "b.service" / "io.max"
+    nested.parent.mkdir(parents=True)
+    for file, text in (("mounts", f"30 29 0:26 / {tmp_path} rw - cgroup2 cgroup rw\n"), ("own", "0::/a.slice\n")):
+        (tmp_path / file).write_text(text)
+        monkeypatch.setattr(cgroup_io, f"_{file.upper()}", tmp_path / file)
+    for rules in (top, nested):
+        rules.write_text("")
+    way.options = {"cgroups": ("a.slice/b.service",)}  # type: ignore[misc]
+    export = way.export()
+    await export.open()
+    volume_id, path = way.place.volume()
+    spec = way.spec(volume_id, limits=Limits(read_iops=50))
+    await export.ensure_connection(spec, path)
+    assert ("riops=50" in nested.read_text(), top.read_text()) == (True, "")
+    if ends == "instance":
+        assert clearing.clear(way.place.directory) == []
+        assert list(way.place.directory.rglob("limits-*")) == []
+    else:
+        way.options = {}  # type: ignore[misc]
+        await way.export().open()
+        assert "riops=50" in top.read_text()
+        assert clearing.clear(way.place.directory) == []
+    assert "riops=max" in nested.read_text()
+    assert "riops=50" not in top.read_text()
+
+
+@local
 @pytest.mark.parametrize(
     ("options", "limits", "because"),
     [

@@ -24,7 +24,7 @@ from drivers.export_registry import create
 from drivers.memory import MemoryBackend, MemoryStore
 from drivers.vocabulary import GIB, UNLIMITED, ConnectionInfo, ConnectionSpec, Limits, UnsupportedError
 from tests.conformance.export_harness import HOST, Iscsi, Place
-from tests.unit.storage_network.namespaces import Space, cable, space
+from tests.conformance.storage_network.namespaces import Space, cable, space
 
 MIB = 1 << 20
 LIMIT = Limits(read_bytes=4 * MIB)
@@ -156,10 +156,18 @@ def test_limits_outlive_the_volume_host_and_tgtd(bench: Bench) -> None:
     bench.run(second)
 
 
-@pytest.mark.parametrize("limits", [Limits(read_iops=9), Limits(write_bytes=MIB), Limits(total_bytes=MIB)])
-def test_what_cannot_be_limited_is_refused(bench: Bench, limits: Limits) -> None:
+@pytest.mark.parametrize(
+    ("limits", "because"),
+    [
+        (Limits(read_iops=9), "nothing but read_bytes_sec"),
+        (Limits(write_bytes=MIB), "nothing but read_bytes_sec"),
+        (Limits(total_bytes=MIB), "nothing but read_bytes_sec"),
+        (Limits(read_bytes=400), "no read_bytes_sec below 2048"),
+    ],
+)
+def test_what_cannot_be_limited_is_refused(bench: Bench, limits: Limits, because: str) -> None:
     async def work(exporting: Exporting) -> None:
-        with pytest.raises(UnsupportedError, match=r"_sec=.*nothing but read_bytes_sec"):
+        with pytest.raises(UnsupportedError, match=rf"_sec=.*{because}"):
             await exporting.ensure_connection("pool", bench.spec(limits))
         assert await exporting.connections() == []
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from sqlalchemy import Connection, insert
 
@@ -12,7 +15,7 @@ from cluster.qos_specs import intents, limits
 from cluster.qos_specs.live import renew
 from cluster.qos_specs.records import QosSpec
 from cluster.volume_types.records import VolumeType
-from drivers.vocabulary import UNLIMITED, Limits
+from drivers.vocabulary import UNLIMITED, ConnectionInfo, ConnectionSpec, Limits
 from tests.unit.attachments.conftest import CONNECTOR, Bench
 
 TYPE, QOS, OTHER_TYPE = (f"00000000-0000-4000-9000-{number:012d}" for number in (1, 2, 3))
@@ -79,6 +82,66 @@ async def test_the_host_gets_the_limits_and_the_consumer_the_specs(bench: Bench)
     info = (await bench.row(Attachment, made.attachment["id"])).connection_info
     assert (info["qos_specs"], info["cacheable"], info["enforce_multipath"]) == (specs, True, True)
     assert info["encrypted"] is False
+
+
+@pytest.mark.parametrize("how", ["first", "again"])
+async def test_specs_that_change_while_a_connection_is_made_reach_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Whoever changes them leaves out what is being worked on."""
+    now, outside = bench.cluster.outside.now(), bench.cluster.outside
+
+    def write(db: Connection) -> None:
+        specs = {"total_iops_sec": "100"}
+        db.execute(insert(QosSpec).values(id=QOS, name="q", consumer="back-end", specs=specs, created_at=now))
+        values = {"id": TYPE, "name": "t", "is_public": True, "extra_specs": {}, "qos_specs_id": QOS}
+        db.execute(insert(VolumeType).values(**values, created_at=now))
+
+    def change(value: str) -> Callable[[Connection], int]:
+        def work(db: Connection) -> int:
+            intents.change(db, outside, QOS, {"total_iops_sec": value})
+            return renew(db, outside, [TYPE])
+
+        return work
+
+    await bench.cluster.store.write(write)
+    volume_id = await bench.volume(volume_type_id=TYPE)
+    made = await bench.run(reserve, volume_id, connector=CONNECTOR)
+    if how == "again":
+        await bench.settle()
+        assert await bench.cluster.store.write(change("200")) == 1
+    real, opened = bench.export.ensure_connection, list[int]()
+
+    async def meanwhile(spec: ConnectionSpec, path: Path) -> ConnectionInfo:
+        info = await real(spec, path)
+        if not opened:
+            opened.append(await bench.cluster.store.write(change("300")))
+        return info
+
+    monkeypatch.setattr(bench.export, "ensure_connection", meanwhile)
+    for _ in range(2):
+        await bench.settle()
+    assert opened == [0]
+    assert bench.export.store.served[made.attachment["id"]].limits == Limits(total_iops=300)
+    assert (await bench.row(Attachment, made.attachment["id"])).connection_info is not None
+    assert await bench.messages() == []
+
+
+async def test_who_was_let_in_is_let_in_again_by_the_protocol_that_he_was_told(bench: Bench) -> None:
+    """By another he would not come back, whatever his volume's type says by now."""
+    now = bench.cluster.outside.now()
+    kind = {"id": TYPE, "name": "t", "is_public": True, "extra_specs": {}, "created_at": now}
+    await bench.cluster.store.write(lambda db: db.execute(insert(VolumeType).values(**kind)) and None)
+    volume_id = await bench.volume(volume_type_id=TYPE)
+    made = await bench.run(reserve, volume_id, connector=CONNECTOR)
+    await bench.settle()
+    connection_id = made.attachment["id"]
+    assert bench.export.store.served[connection_id].protocol is None
+    await bench.set(VolumeType, TYPE, extra_specs={"storage_protocol": "nbd"})
+    await bench.operate("connection.open", connection_id, volume_id=volume_id, how="again")
+    await bench.settle()
+    assert bench.export.store.served[connection_id].protocol == "memory"
+    assert await bench.messages() == []
 
 
 async def test_specs_that_change_reach_attached_volumes(bench: Bench) -> None:

@@ -146,5 +146,5 @@ def test_only_images_of_the_instances_pools_are_ours_to_unmount(tmp_path: Path) 
             ("/mnt/looked-at", "/dev/loop0"),
         ]
     )
-    found = own_mounts(state, mountinfo=lambda: table, backing_file=files.get)
+    found = own_mounts(state, table=lambda: table, backing_file=files.get)
     assert found == [state / "pools" / "nested" / "b", state / "pools" / "a"]

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from cluster.settings import SettingsError, load
+from actors.volume import is_expected
+from cluster.settings import BackendSettings, SettingsError, load
 from cluster.storage_network.choosing import choose
 from cluster.storage_network.chosen import ADDRESS, INTERFACE, MTU, SPEED, Chosen, address_label, address_of
 from cluster.storage_network.interfaces import Interface
 from cluster.storage_network.settings import AllowListMode, StorageNetworkSettings
+from drivers import export_registry
+from serve_app.command.records import _storage
 
 
 def interface(name: str, *addresses: str, up: bool = True, mtu: int = 1500, speed: int | None = None) -> Interface:
@@ -141,8 +144,49 @@ def test_the_directory_remembers(tmp_path: Any) -> None:
     found = chosen(interface="eth1", allow_list="required")
     found.write(tmp_path)
     assert Chosen.read(tmp_path) == found
-    (tmp_path / "run" / "network.json").write_text("{}")
-    assert Chosen.read(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"interface": "eth1", "allow_list": "perhaps"}'])
+def test_what_is_remembered_and_cannot_be_read_is_not_guessed(tmp_path: Any, text: str) -> None:
+    """An allow-list that is required would be one where possible, and exports would be elsewhere."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "network.json").write_text(text)
+    with pytest.raises(SettingsError, match=r"network.json.* cannot be read .*start the node anew"):
+        Chosen.read(tmp_path)
+    (tmp_path / "run" / "network.json").unlink()
+    (tmp_path / "run" / "network.json").mkdir()
+    with pytest.raises(SettingsError, match="IsADirectoryError"):
+        Chosen.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("address", "listens"),
+    [("198.51.100.7", "127.0.0.1"), ("2001:db8::7", "127.0.0.1"), ("10.2.0.5", "10.2.0.5"), ("127.0.0.1", "127.0.0.1")],
+)
+def test_exports_listen_on_what_the_machine_has(address: str, listens: str) -> None:
+    found = chosen(address=address)
+    assert ("exports listen on loopback" in str(_storage(found.labels))) is (listens != address)
+    assert (found.listens, found.address, found.is_elsewhere) == (listens, address, address != listens)
+
+
+@pytest.mark.parametrize(
+    ("address", "options", "expected"),
+    [
+        ("127.0.0.1", {}, False),
+        ("127.0.0.1", {"nbd": {"address": "10.2.0.5"}}, True),
+        ("10.2.0.5", {}, True),
+        ("10.2.0.5", {"nbd": {"address": "127.0.0.1"}}, False),
+        ("10.2.0.5", {"nbd": {"address": "127.0.0.1"}, "iscsi": {"address": "::1"}}, False),
+        ("198.51.100.7", {}, False),
+    ],
+)
+def test_consumers_from_elsewhere_are_expected_where_an_export_listens(
+    tmp_path: Any, address: str, options: dict[str, dict[str, str]], expected: bool
+) -> None:
+    names = ["local", *(["nbd"] if "iscsi" not in options else ["nbd", "iscsi"])]
+    backend = BackendSettings(driver="reflink", exports=names, export_options=options)
+    exports = [export_registry.create(name, options.get(name, {}), tmp_path, "fast", "h1") for name in names]
+    assert is_expected(backend, exports, chosen(address=address)) is expected
 
 
 @pytest.mark.parametrize(

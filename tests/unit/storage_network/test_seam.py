@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from drivers.vocabulary import (
     ConnectionSpec,
     Limits,
     Portal,
+    UncertainError,
     UnsupportedError,
     VolumeSpec,
 )
@@ -45,7 +47,7 @@ class TcpExport(MemoryExport):
 class Stage:
     def __init__(self, directory: Path) -> None:
         self.kernel, self.store, self.reports = Kernel("storage_rule"), ExportStore(), list[ServiceReport]()
-        self.directory = directory
+        self.directory, self.others = directory, list[TcpExport]()
         self.host = self.made()
 
     def made(self) -> VolumeHost:
@@ -59,7 +61,7 @@ class Stage:
             heartbeat=0.001,
             process="process",
             report=self._report,
-            exports=[self.export],
+            exports=[self.export, *self.others],
             network=Ways("here@fast", self.directory / "ways", [self.kernel], chosen.capabilities),
         )
 
@@ -111,9 +113,15 @@ async def test_a_port_keeps_its_rules_until_it_is_closed(stage: Stage) -> None:
     assert [way.connection_id for way in stage.kernel.ways] == [C1]
 
 
-async def test_a_consumer_whose_rules_cannot_be_kept_is_not_let_in(stage: Stage) -> None:
-    stage.kernel.broken = BackendUnavailableError("no packet filter")
-    with pytest.raises(BackendUnavailableError):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(BackendUnavailableError("no packet filter"), BackendUnavailableError), (struct.error(), UncertainError)],
+)
+async def test_a_consumer_whose_rules_cannot_be_kept_is_not_let_in(
+    stage: Stage, error: Exception, told: type[Exception]
+) -> None:
+    stage.kernel.broken = error
+    with pytest.raises(told):
         await stage.connect(ip="10.2.0.9")
     assert stage.store.served == {}
     stage.kernel.broken, stage.kernel.refuses = None, True
@@ -134,6 +142,45 @@ async def test_one_that_was_let_in_is_not_cut_off_when_the_rules_fail_later(stag
     with pytest.raises(BackendUnavailableError):
         await stage.connect(ip="10.2.0.9")
     assert await stage.served() == {C1}, "nor by the next life"
+
+
+async def test_one_whose_daemon_died_for_a_moment_is_not_cut_off_when_the_rules_fail_then(stage: Stage) -> None:
+    """The comparison has forgotten its way meanwhile."""
+    await stage.connect(ip="10.2.0.9")
+    stage.store.served.clear()
+    assert await stage.served() == set()
+    assert stage.kernel.ways == []
+    stage.kernel.broken = BackendUnavailableError("no packet filter")
+    with pytest.raises(BackendUnavailableError):
+        await stage.connect(ip="10.2.0.9")
+    assert set(stage.store.served) == {C1}
+    stage.kernel.broken = None
+    await stage.connect(ip="10.2.0.9")
+    assert (await stage.served(), len(stage.kernel.ways)) == ({C1}, 1)
+
+
+async def test_one_that_was_shut_out_is_new_again(stage: Stage) -> None:
+    await stage.connect(ip="10.2.0.9")
+    await stage.call("ensure_connection_absent", C1, V1)
+    stage.kernel.broken = BackendUnavailableError("no packet filter")
+    with pytest.raises(BackendUnavailableError):
+        await stage.connect(ip="10.2.0.9")
+    assert stage.store.served == {}
+
+
+@pytest.mark.parametrize("call", ["open", "connections"])
+async def test_an_export_that_does_not_answer_keeps_no_rule_of_another_from_being_mended(
+    stage: Stage, call: str
+) -> None:
+    await stage.connect(ip="10.2.0.9")
+    stage.others.append(broken := TcpExport(ExportStore(), "iSCSI"))
+    broken.broken[call] = BackendUnavailableError("its daemon does not answer")
+    stage.host = stage.made()
+    await stage.host.beat()
+    [way], stage.kernel.ways = stage.kernel.ways, []  # as when somebody flushed them
+    with pytest.raises(BackendUnavailableError):
+        await stage.served()
+    assert stage.kernel.ways == [way]
 
 
 async def test_a_new_life_declares_the_rules_before_anybody_asks(stage: Stage) -> None:

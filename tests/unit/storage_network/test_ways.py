@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -108,9 +109,12 @@ async def test_what_came_while_the_exports_were_asked_stays(ways: Ways, kernel: 
     assert kernel.ways == [WAY, new]
 
 
-async def test_a_new_way_without_its_rules_is_none(ways: Ways, kernel: Kernel, tmp_path: Path) -> None:
-    kernel.broken = BackendUnavailableError("no packet filter")
-    with pytest.raises(BackendUnavailableError, match="no packet filter"):
+@pytest.mark.parametrize("error", [BackendUnavailableError("no packet filter"), struct.error("a defect")])
+async def test_a_new_way_without_its_rules_is_none(
+    ways: Ways, kernel: Kernel, tmp_path: Path, error: Exception
+) -> None:
+    kernel.broken = error
+    with pytest.raises(type(error), match=str(error)):
         await ways.ensure_way(WAY)
     assert not await ways.has_way(C1)
     assert list((tmp_path / "ways").iterdir()) == []

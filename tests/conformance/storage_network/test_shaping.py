@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from cluster.storage_network.htb import Flow
 from cluster.storage_network.seam import Way
 from cluster.storage_network.shaping import Shaping
 from drivers.vocabulary import UNLIMITED, BackendUnavailableError, Limits, Portal, UnsupportedError
-from tests.unit.storage_network.namespaces import Space, cable, space
+from tests.conformance.storage_network.namespaces import Space, cable, space
 
 MINE, OTHER = shaping.owner_of("mark", "left"), shaping.owner_of("mark", "right")
 MIB = 1 << 20
@@ -103,3 +104,33 @@ def test_a_consumer_without_an_address_or_a_route(node: Space) -> None:
     with pytest.raises(BackendUnavailableError, match=r"no route to 203.0.113.5"):
         node.do(lambda: asyncio.run(rules.apply([_way("far", MIB, "203.0.113.5", is_local=False)])))
     assert _tc(node, "class") == []
+
+
+def test_a_rate_that_the_kernel_cannot_be_told_is_that_of_its_own_connection_alone(node: Space) -> None:
+    """Its burst would last longer than the kernel's number for it can say."""
+    odd, even = _flow(3261), _flow(3262)
+    for rate in (1, 1 << 80):
+        failed = node.do(lambda rate=rate: htb.ensure(MINE, {odd: rate, even: MIB}))
+        assert list(failed) == [odd]
+        assert _rates(node) == {"8397Kbit"}
+    rules = Shaping(MINE)
+    old = replace(_way("old", 1), portal=Portal("127.0.0.1", 3262))
+    with pytest.raises(BackendUnavailableError, match=r"connection old: .*bytes a second"):
+        node.do(lambda: asyncio.run(rules.apply([old])))
+    node.do(lambda: asyncio.run(rules.apply([old, _way("new", MIB)])))
+    assert _rates(node) == {"8397Kbit"}
+    assert "bytes a second" in str(rules.shown()[shaping.CAPABILITY])
+
+
+def test_who_says_to_be_here_and_comes_from_elsewhere_is_slowed_down_there(node: Space) -> None:
+    with space() as far:
+        cable(node, far, 1)
+        rules = Shaping(MINE)
+        lying = replace(_way("c", MIB, "10.99.1.2"), portal=Portal("10.99.1.1", 3261))
+        node.do(lambda: asyncio.run(rules.apply([lying])))
+        assert (len(_rates(node, "c1")), _tc(node, "class")) == (1, [])
+        here = replace(lying, consumer="10.99.1.1")
+        node.do(lambda: asyncio.run(rules.apply([here])))
+        assert ("504d" in "".join(_tc(node, "qdisc", "c1")), len(_rates(node))) == (False, 1)
+        with pytest.raises(UnsupportedError, match="without a scope"):
+            rules.refuse(replace(lying, consumer="fd99:1::2%c1", is_local=False))

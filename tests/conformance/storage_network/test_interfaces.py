@@ -12,7 +12,7 @@ import pytest
 from cluster.storage_network.choosing import choose_here
 from cluster.storage_network.interfaces import Interface, asked, interfaces
 from cluster.storage_network.settings import StorageNetworkSettings
-from tests.unit.storage_network.namespaces import Space, space
+from tests.conformance.storage_network.namespaces import Space, space
 
 ALTERNATIVE = "the-network-of-storage-machines"
 

@@ -14,7 +14,7 @@ from cluster.storage_network.seam import Way
 from drivers.vocabulary import Portal
 from serve_app.command.main import pumice
 from serve_app.command.state_dir import ensure_state_dir
-from tests.unit.storage_network.namespaces import space
+from tests.conformance.storage_network.namespaces import space
 
 
 def test_rules_that_outlived_their_instance_go(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from cluster.storage_network.allow_list import CAPABILITY, AllowList, ruleset, t
 from cluster.storage_network.seam import Way
 from cluster.storage_network.settings import AllowListMode
 from drivers.vocabulary import BackendUnavailableError, Portal, UnsupportedError
-from tests.unit.storage_network.namespaces import Space, cable, space
+from tests.conformance.storage_network.namespaces import Space, cable, space
 
 TABLE = table_name("0123456789abcdef", "fast")
 SERVER, CONSUMER, STRANGER = "10.99.1.1", "10.99.1.2", "10.99.2.2"
@@ -196,6 +196,7 @@ def test_a_port_of_the_loopback_is_not_guarded(places: Places) -> None:
     [
         (None, SERVER, "its connector says no IP address"),
         ("h7", SERVER, "its connector says no IP address"),
+        (f"{CONSUMER6}%eth0", SERVER6, "its connector says no IP address.*without a scope"),
         (CONSUMER6, SERVER, "its connector says fd99:1::2, and the export is reached by IPv4"),
         (CONSUMER, SERVER6, "its connector says 10.99.1.2, and the export is reached by IPv6"),
     ],
@@ -264,3 +265,43 @@ def test_without_the_right_it_says_what_it_takes(places: Places, monkeypatch: py
     monkeypatch.setattr(nft.subprocess, "run", without)
     with pytest.raises(nft.NftError, match=r"not permitted.* \(it needs root, or CAP_NET_ADMIN\)"):
         places.server.do(lambda: nft.run(ruleset(TABLE, [way(9)])))
+
+
+@pytest.mark.parametrize("mode", [AllowListMode.REQUIRED, AllowListMode.WHERE_POSSIBLE])
+@pytest.mark.parametrize("is_next_life", [False, True])
+def test_rules_of_before_that_cannot_be_changed_let_nobody_new_in(
+    places: Places, monkeypatch: pytest.MonkeyPatch, mode: AllowListMode, *, is_next_life: bool
+) -> None:
+    """They stay in the kernel: to say that any address reaches the ports would be wrong."""
+    with places.listening() as port:
+        kept = places.keep(mode, way(port))
+        if is_next_life:
+            kept = AllowList(TABLE, mode, is_expected=True)
+        real = nft.run
+
+        def fails(commands: object) -> None:
+            raise nft.NftError("nft refused: Message too long")
+
+        monkeypatch.setattr(nft, "run", fails)
+        for _ in range(2):
+            with pytest.raises(BackendUnavailableError, match=r"Message too long; the rules of before stay"):
+                places.declare(kept, way(port), way(port, STRANGER))
+        assert "the rules of before stay" in str(kept.shown()[CAPABILITY])
+        assert (reaches(places.consumer, port), reaches(places.stranger, port)) == (True, False)
+        with pytest.raises(UnsupportedError, match="says no IP address"):
+            kept.refuse(way(port, None))
+        monkeypatch.setattr(nft, "run", real)
+        places.declare(kept, way(port), way(port, STRANGER))
+        assert kept.shown() == {CAPABILITY: "kept"}
+        assert reaches(places.stranger, port)
+        places.declare(kept)
+
+
+def test_one_consumer_that_says_what_the_kernel_does_not_take_keeps_no_rule_from_the_others(places: Places) -> None:
+    """As a file of an earlier version may remember it."""
+    with places.listening(SERVER6) as port:
+        scoped = f"{CONSUMER6}%any text"
+        kept = places.keep(AllowListMode.REQUIRED, way(port, CONSUMER6, SERVER6), way(port, scoped, SERVER6))
+        assert kept.shown() == {CAPABILITY: "kept"}
+        assert (reaches(places.consumer, port, SERVER6), reaches(places.stranger, port, SERVER6)) == (True, False)
+        places.declare(kept)
