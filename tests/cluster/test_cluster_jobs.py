@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ from tests.integration.clients import Cloud
 pytestmark = pytest.mark.timeout(300)
 _PROGRAM = """
     import json, os, pathlib
+    os.environ["RAY_DEDUP_LOGS"] = "0"
     import ray
     from actors.handles import connect
     from actors.names import HOST_LABEL
@@ -44,6 +46,11 @@ _PROGRAM = """
 """
 
 
+def _ray(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("ray")), "job", *arguments]
+    return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=200, check=False)
+
+
 def test_a_job_uses_volumes_of_every_node_and_may_run_on_any(cluster: Cluster, cloud: Cloud, tmp_path: Path) -> None:
     hosts = sorted(NODES)
     for host in hosts:
@@ -58,22 +65,17 @@ def test_a_job_uses_volumes_of_every_node_and_may_run_on_any(cluster: Cluster, c
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(cluster.head.state_dir / "secrets" / "ray.token"),
     }
-    submit = [str(Path(sys.executable).with_name("ray")), "job", "submit", "--address", cluster.head.report()["jobs"]]
+    submit = ["submit", "--address", cluster.head.report()["jobs"]]
     submit += ["--working-dir", str(tmp_path), "--entrypoint-label-selector", json.dumps({"pumice.io/host": "h1"})]
-    done = subprocess.run(
-        [*submit, "--", "python", "work.py"],
-        env=environment,
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    done = _ray(environment, *submit, "--", "python", "work.py")
     assert done.returncode == 0, done.stdout + done.stderr
-    [line] = [line for line in done.stdout.splitlines() if line.startswith("seen:")]
+    # While it follows a job on another node, `submit` may end before the job's last words have come.
+    [submission] = set(re.findall(r"raysubmit_\w+", done.stdout))
+    logs = _ray(environment, "logs", "--address", cluster.head.report()["jobs"], submission).stdout
+    [line] = [line for line in logs.splitlines() if line.startswith("seen:")]
     driver, seen = json.loads(line.removeprefix("seen:"))
     assert driver == str(cluster["h1"].place.state_dir)
     assert seen == [[host, "from the working directory", host] for host in hosts]
     for host in hosts:
-        assert f"looking on {host}" in done.stdout, "what tasks print reaches the job's log from every node"
+        assert f"looking on {host}" in logs, "what tasks print reaches the job's log from every node"
         assert list((cluster[host].place.state_dir / "node").glob("*/*")) == []
